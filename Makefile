@@ -1,0 +1,61 @@
+# `make` lists the targets. Debian's make 4.3 is enough.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+LOCAL := infra/local
+# In CI the lock file must be the one that was committed.
+LOCKED := $(if $(CI),--locked)
+# Tools that `make tools` installed come first on the path.
+export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
+
+.PHONY: help setup tools up down status logs clean-data build demo check test test-stack
+
+help: ## Lists these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs what this machine lacks (Debian 12, as root); quick when nothing is missing
+	@$(LOCAL)/setup.sh
+
+tools: ## Installs what `make check` needs besides: cargo-deny, cargo-machete
+	@$(LOCAL)/setup.sh tools
+
+up: ## Starts Kafka, Cassandra and Redis on 127.0.0.1, data under .local/
+	@$(LOCAL)/setup.sh stack
+	@$(LOCAL)/stack.sh up
+
+down: ## Stops exactly what `make up` started; the data stays
+	@$(LOCAL)/stack.sh down
+
+status: ## Shows which of them is up
+	@$(LOCAL)/stack.sh status || true
+
+logs: ## Shows where their logs are, and the ends of them
+	@$(LOCAL)/stack.sh logs
+
+clean-data: ## Wipes their data, once they are down
+	@$(LOCAL)/stack.sh clean
+
+build: ## Builds everything
+	@$(LOCAL)/setup.sh build
+	cargo build --workspace
+
+demo: ## Runs everything in one process, with simulated phones and no server
+	@$(LOCAL)/setup.sh build
+	cargo run -p nearcast -- demo
+
+check: tools ## Format, clippy, licences, unused dependencies, shell scripts
+	cargo fmt --all -- --check
+	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	cargo deny --log-level error check bans licenses sources
+	cargo machete
+	@if command -v shellcheck >/dev/null; then \
+	  set -x; shellcheck -x -P . $(LOCAL)/*.sh .ci/run $(wildcard tests/*.sh); \
+	else \
+	  echo "shellcheck is not installed, so the scripts were not checked: apt-get install shellcheck"; \
+	fi
+
+test: setup ## Brings the stack up, runs every test, leaves the stack as it was
+	@$(LOCAL)/run-tests.sh
+
+test-stack: ## Tests the commands above on a stack of its own
+	@$(LOCAL)/setup.sh stack
+	@$(LOCAL)/test.sh

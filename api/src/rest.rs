@@ -1,0 +1,70 @@
+//! HTTP: the public API, the endpoints that gateways ask, and what goes around every request.
+
+mod cursor;
+mod extract;
+mod friends;
+mod history;
+mod internal;
+mod locations;
+mod me;
+mod nearby;
+mod observe;
+mod openapi;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{get, post};
+use nearcast_schemas::refusal::Refusal;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::service::Service;
+use problem::Problem;
+
+/// Larger bodies are refused.
+const BODY_BYTES: usize = 1_000_000;
+
+/// The public routes and the document that describes them, generated from the same code.
+fn public() -> (Router<Arc<Service>>, OpenApi) {
+    let (router, document) = OpenApiRouter::with_openapi(openapi::frame())
+        .routes(routes!(me::get_me, me::put_me))
+        .routes(routes!(me::get_sharing, me::put_sharing))
+        .routes(routes!(me::get_user))
+        .routes(routes!(friends::list))
+        .routes(routes!(friends::remove))
+        .routes(routes!(friends::request))
+        .routes(routes!(friends::accept))
+        .routes(routes!(friends::share))
+        .routes(routes!(nearby::nearby))
+        .routes(routes!(locations::report))
+        .routes(routes!(history::history))
+        .split_for_parts();
+    (router, openapi::finish(document))
+}
+
+/// The OpenAPI document of the public routes.
+pub fn document() -> OpenApi {
+    public().1
+}
+
+/// Every route, answered with JSON whatever happens. `health` has routes that need no service.
+pub(crate) fn router(service: Arc<Service>, health: Router<Arc<Service>>) -> Router {
+    let (public, document) = public();
+    let document = openapi::text(&document);
+    public
+        .route("/openapi.json", get(move || openapi::answer(document.clone())))
+        .route("/internal/v1/hello", post(internal::hello))
+        .route("/internal/v1/friend", post(internal::friend))
+        .merge(health)
+        .fallback(async || Problem::from(Refusal::NoSuchPath))
+        .method_not_allowed_fallback(async || Problem::from(Refusal::MethodNotAllowed))
+        .layer(middleware::from_fn_with_state(Arc::clone(&service), observe::within_time))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn(observe::measured))
+        .with_state(service)
+}

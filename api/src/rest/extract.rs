@@ -1,0 +1,131 @@
+//! What handlers take from a request, refused in one way: with a code, and without repeating what was sent.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use bytes::Bytes;
+use nearcast_runtime::auth::AuthError;
+use nearcast_schemas::ids::check_id;
+use nearcast_schemas::refusal::Refusal;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::failure::Failure;
+use crate::service::Service;
+
+/// The user whose token came with the request. The user is registered by then.
+pub(super) struct Caller(pub String);
+
+/// A gateway, by the key that it shares with this service.
+pub(super) struct Gateway;
+
+/// The user in the path.
+pub(super) struct Someone(pub String);
+
+/// A JSON body. The content type is not looked at.
+pub(super) struct Body<T>(pub T);
+
+/// The query's parameters. Unknown ones are ignored.
+pub(super) struct Params<T>(pub T);
+
+impl FromRequestParts<Arc<Service>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let claims = service.verifier.verify_header(authorization(parts)).map_err(refusal_of)?;
+        check_id(&claims.sub).map_err(|_| Refusal::TokenSubject)?;
+        service.register(&claims.sub).await?;
+        Ok(Self(claims.sub))
+    }
+}
+
+impl FromRequestParts<Arc<Service>> for Gateway {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let key = authorization(parts).ok_or(Refusal::TokenMissing)?.strip_prefix("Bearer ").unwrap_or_default();
+        if same(key.as_bytes(), service.internal_key.expose().as_bytes()) {
+            Ok(Self)
+        } else {
+            Err(Refusal::Forbidden.into())
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Someone {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Refusal::IdInvalid)?;
+        check_id(&id).map_err(|_| Refusal::IdInvalid)?;
+        Ok(Self(id))
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await.map_err(unread)?;
+        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
+            // serde's own words quote what was sent, which may be a position.
+            let place =
+                format!("This is not JSON of the documented shape (line {}, column {}).", error.line(), error.column());
+            Failure::because(Refusal::Malformed, place).into()
+        })
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri).map(|Query(params)| Self(params)).map_err(|_| Refusal::ParameterInvalid.into())
+    }
+}
+
+fn authorization(parts: &Parts) -> Option<&str> {
+    // A value that is no text is no token: "" is malformed, not missing.
+    parts.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap_or_default())
+}
+
+fn unread(rejection: BytesRejection) -> Refusal {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE { Refusal::TooLarge } else { Refusal::Malformed }
+}
+
+fn refusal_of(error: AuthError) -> Refusal {
+    match error {
+        AuthError::Missing => Refusal::TokenMissing,
+        AuthError::Malformed => Refusal::TokenMalformed,
+        AuthError::Signature => Refusal::TokenSignature,
+        AuthError::Expired => Refusal::TokenExpired,
+        AuthError::NotYetValid => Refusal::TokenNotYetValid,
+        AuthError::Audience => Refusal::TokenAudience,
+        AuthError::Issuer => Refusal::TokenIssuer,
+        AuthError::Subject => Refusal::TokenSubject,
+    }
+}
+
+/// Compares in a time that depends on the lengths alone. An empty key opens nothing.
+fn same(given: &[u8], key: &[u8]) -> bool {
+    let differing = given.iter().zip(key).fold(0, |bits, (a, b)| black_box(bits | (a ^ b)));
+    !key.is_empty() && given.len() == key.len() && differing == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_the_same_in_every_byte() {
+        assert!(same(b"secret", b"secret"));
+        for (given, key) in [("secret", "secreT"), ("secre", "secret"), ("secrets", "secret"), ("", ""), ("", "secret")]
+        {
+            assert!(!same(given.as_bytes(), key.as_bytes()), "{given} {key}");
+        }
+    }
+}

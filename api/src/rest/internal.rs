@@ -1,0 +1,84 @@
+//! What gateways ask.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use nearcast_geo::Position;
+use nearcast_runtime::clock::now_ms;
+use nearcast_schemas::event::Role;
+use nearcast_schemas::ids::check_id;
+use nearcast_schemas::internal::{FriendAnswer, FriendRequest, HelloAnswer, HelloRequest};
+use nearcast_schemas::refusal::Refusal;
+use nearcast_schemas::rule::radius_m;
+
+use super::extract::{Body, Gateway};
+use super::problem::Problem;
+use crate::events::FirstAnswerUnknown;
+use crate::rules::{Moment, entry, nearby, shown};
+use crate::service::Service;
+
+/// A user says hello at a gateway. The log holds the viewer's list when this answers.
+pub(super) async fn hello(
+    State(service): State<Arc<Service>>,
+    _: Gateway,
+    Body(hello): Body<HelloRequest>,
+) -> Result<Json<HelloAnswer>, Problem> {
+    check_id(&hello.user).map_err(|_| Refusal::IdInvalid)?;
+    // Share links come with issued secrets; no user is one.
+    if hello.role == Role::Link {
+        return Err(Refusal::NoSuchUser.into());
+    }
+    let place = match hello.place {
+        Some(place) => Some(Position::new(place.lat, place.lon).map_err(|_| Refusal::PositionOutOfRange)?),
+        None => None,
+    };
+    service.register(&hello.user).await?;
+    let user = async { service.store.user(&hello.user).await.map_err(Problem::from) };
+    let list = async { service.lists.current(&hello.user).await.map_err(Problem::from) };
+    let (user, list) = tokio::try_join!(user, list)?;
+    let mode = user.ok_or(Refusal::NoSuchUser)?.mode;
+    let around = service.around(&hello.user, &list).await;
+    let nearby_known = around.is_ok();
+    let nearby = match around {
+        Ok(around) => {
+            let moment = Moment { viewer: place.or(around.moment.viewer), ..around.moment };
+            nearby(&list, &around.seen, &moment)
+        }
+        Err(error) => {
+            FirstAnswerUnknown { error: &error }.emit();
+            Vec::new()
+        }
+    };
+    Ok(Json(HelloAnswer { list_version: list.version, mode, radius_m: list.radius_m, nearby, nearby_known }))
+}
+
+/// A viewer asks for one friend's last position. The viewer's own radius is a wish about the list and does not bound
+/// this; the friend's and the deployment's do.
+pub(super) async fn friend(
+    State(service): State<Arc<Service>>,
+    _: Gateway,
+    Body(asked): Body<FriendRequest>,
+) -> Result<Json<FriendAnswer>, Problem> {
+    check_id(&asked.viewer).map_err(|_| Refusal::IdInvalid)?;
+    check_id(&asked.friend).map_err(|_| Refusal::IdInvalid)?;
+    let friend = service.store.friend(&asked.viewer, &asked.friend).await?;
+    let friend = friend.ok_or(Refusal::NotAFriend)?;
+    let entry = match entry(&friend) {
+        Some(entry) => {
+            let [seen, own] = two(service.cache.positions(&[asked.friend, asked.viewer]).await?);
+            let moment = Moment::at_last_seen(now_ms(), service.deployment.ttl_ms(), own.as_ref());
+            let most_m = i32::try_from(service.deployment.max_radius_m).unwrap_or(i32::MAX);
+            seen.and_then(|seen| shown(&entry, &seen, &moment, radius_m(most_m, entry.radius_m)))
+        }
+        // Whether a friend shares nothing or is silent is not told.
+        None => None,
+    };
+    Ok(Json(FriendAnswer { display_name: friend.display_name, entry }))
+}
+
+/// The answers to two questions.
+fn two<T>(answers: Vec<Option<T>>) -> [Option<T>; 2] {
+    let mut answers = answers.into_iter();
+    [answers.next().flatten(), answers.next().flatten()]
+}

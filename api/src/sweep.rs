@@ -1,0 +1,108 @@
+//! Does what was scheduled and is due: what a crash left, and lists that grow old in the log.
+//!
+//! Every instance sweeps everything. Work may be done twice without harm, and of a list that was published meanwhile
+//! only its age is read.
+
+use std::time::Duration;
+
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt};
+use nearcast_runtime::clock::now_ms;
+use nearcast_runtime::health::Component;
+use nearcast_runtime::lifecycle::Shutdown;
+
+use crate::changes::Changes;
+use crate::events::{SweepFailed, WorkDone};
+use crate::store::{Due, SHARDS, Store, StoreError, Work, minute_of};
+
+/// Scheduled work that is done at once.
+const AT_ONCE: usize = 8;
+/// What failed is tried again after this; ms.
+const AGAIN_AFTER_MS: i64 = 60_000;
+/// Instances' clocks may be apart by less than this; minutes.
+const SLACK_MINUTES: i64 = 2;
+
+/// The sweeper of one instance.
+pub(crate) struct Sweeper {
+    pub store: Arc<dyn Store>,
+    pub changes: Changes,
+    pub every: Duration,
+    /// Sweeping asks the database often enough to know whether it answers.
+    pub database: Component,
+}
+
+impl Sweeper {
+    /// Sweeps until the shutdown begins.
+    pub async fn run(self, shutdown: Shutdown) {
+        loop {
+            match self.sweep(now_ms()).await {
+                Ok(()) => self.database.ready(),
+                Err(error) => {
+                    SweepFailed { error: &error }.emit();
+                    self.database.not_ready(error.to_string());
+                }
+            }
+            tokio::select! {
+                () = shutdown.begun() => return,
+                () = tokio::time::sleep(self.every) => {}
+            }
+        }
+    }
+
+    /// Does everything that is due at `now_ms`.
+    pub async fn sweep(&self, now_ms: i64) -> Result<(), StoreError> {
+        for shard in 0..SHARDS {
+            self.sweep_shard(shard, now_ms).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep_shard(&self, shard: u8, now_ms: i64) -> Result<(), StoreError> {
+        let this_minute = minute_of(now_ms);
+        let Some(from) = self.store.swept_to(shard).await? else {
+            // The first sweep ever: work is scheduled for the future, so nothing is due yet.
+            return self.store.set_swept_to(shard, this_minute - SLACK_MINUTES).await;
+        };
+        let mut swept_to = from;
+        for minute in from..=this_minute {
+            let (due, later): (Vec<Due>, Vec<Due>) =
+                self.store.due(shard, minute).await?.into_iter().partition(|due| due.at <= now_ms);
+            let done = stream::iter(due).map(|due| self.attend(due, now_ms)).buffer_unordered(AT_ONCE);
+            let left = done.filter(|result| std::future::ready(result.is_err())).count().await;
+            // Minutes that may still get work are looked at again.
+            if left == 0 && later.is_empty() && swept_to == minute && minute < this_minute - SLACK_MINUTES {
+                swept_to = minute + 1;
+            }
+        }
+        if swept_to > from {
+            self.store.set_swept_to(shard, swept_to).await?;
+        }
+        Ok(())
+    }
+
+    /// Does one piece of work and strikes it off, or puts it off.
+    async fn attend(&self, due: Due, now_ms: i64) -> Result<(), StoreError> {
+        let Some(work) = &due.work else {
+            // Instances of the version that wrote it sweep as well.
+            WorkDone { work: "unknown", error: None }.emit();
+            return Ok(());
+        };
+        let result = self.changes.resume(work).await;
+        let error = result.as_ref().err().map(|error| error as &dyn std::fmt::Display);
+        WorkDone { work: name(work), error }.emit();
+        if result.is_err() {
+            self.store.schedule(now_ms + AGAIN_AFTER_MS, work).await?;
+        }
+        self.store.finish(&due.id).await
+    }
+}
+
+fn name(work: &Work) -> &'static str {
+    match work {
+        Work::Pair(_) => "pair",
+        Work::Profile(_) => "profile",
+        Work::Mode(_) => "mode",
+        Work::Refresh(_) => "refresh",
+    }
+}

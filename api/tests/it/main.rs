@@ -1,0 +1,15 @@
+//! The whole service in this process: over HTTP, on an embedded Kafka, with a store in memory or in real Cassandra.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod cassandra;
+mod degraded;
+mod history;
+mod internal;
+mod life;
+mod lists;
+mod nearby;
+mod openapi;
+mod refusals;
+mod store;
+mod sweep;
+mod world;

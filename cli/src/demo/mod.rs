@@ -1,0 +1,146 @@
+//! `nearcast demo`: everything in one process, simulated phones on real WebSockets, and one user's list as it lives.
+
+pub mod args;
+mod names;
+mod neighbours;
+mod rates;
+mod scene;
+mod screen;
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{anyhow, bail};
+use nearcast_runtime::clock::now_ms;
+use nearcast_runtime::lifecycle::Shutdown;
+use nearcast_runtime::telemetry::Metrics;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use self::args::DemoArgs;
+use self::scene::{EMBEDDED, Scene};
+use self::screen::Screen;
+use crate::failure::Failure;
+use crate::output::line;
+use crate::settings::Settings;
+use crate::simulate::fleet::{self, Cast, Play, Watchers};
+use crate::simulate::http::Api;
+use crate::simulate::ledger::Progress;
+use crate::simulate::run::{run_name, set_up, town};
+use crate::simulate::target;
+use crate::simulate::view::Step;
+use crate::simulate::ws::Address;
+
+/// The table is drawn this often.
+const DRAW_EVERY: Duration = Duration::from_millis(250);
+/// Rates are taken, and plain lines printed, this often.
+const READ_EVERY: Duration = Duration::from_secs(1);
+
+/// Runs the demo until its time is over or somebody ends it; both are a good end, and the audit's verdict is said.
+///
+/// # Errors
+/// When a service failed, or the users could not be made.
+pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: Shutdown) -> Result<(), Failure> {
+    line(format_args!("nearcast demo, {EMBEDDED}"));
+    let sign = target::signer(&settings)?;
+    let mut cast = town(run_name(), args.phones, args.friends, args.centre.0, args.seed);
+    cast.names = (0..cast.users.len()).map(names::name).collect();
+    let (target, stage) = target::embedded(settings, metrics.clone(), &signals).await?;
+    line(format_args!("gateway {}  api {}  seed {}", target.ws, target.api, args.seed));
+    let over = stage.over().clone();
+    let played = async {
+        let address = Address::parse(&target.ws).map_err(anyhow::Error::msg)?;
+        let api = Api::new(&target.api, Arc::clone(&sign))?;
+        tokio::select! {
+            made = set_up(&api, &cast, None) => made?,
+            () = over.begun() => return Ok(None),
+        }
+        let watched = watched(&cast)?;
+        let mut scene = Scene::of(cast.names[watched].clone());
+        line(format_args!("you see what {} sees, who has {} friends", scene.name, cast.friends[watched].len()));
+        let (window, steps) = mpsc::unbounded_channel();
+        let (progress, changes) = watch::channel(Progress::default());
+        let play = Play {
+            duration: args.duration,
+            seed: args.seed,
+            report_every: args.report_every,
+            drop_rate: args.drop_rate,
+            slack: Duration::from_secs(2),
+            sabotage: false,
+            embedded: true,
+        };
+        let watchers = Watchers { progress, window: Some((watched as u32, window)) };
+        let fleet = fleet::run(cast, &play, address, sign, watchers, &over);
+        let show = show(&mut scene, steps, changes, &metrics, &over);
+        let (report, shown) = tokio::join!(fleet, show);
+        shown?;
+        report.map(Some)
+    };
+    let played = played.await;
+    // A service that failed is why the demo did.
+    stage.close().await?;
+    match played? {
+        Some(report) => line(format_args!("{}", report.table().trim_end())),
+        None => line(format_args!("ended before the phones were switched on")),
+    }
+    Ok(())
+}
+
+/// Whose list is shown: who has the most friends.
+fn watched(cast: &Cast) -> anyhow::Result<usize> {
+    let most = (0..cast.users.len()).max_by_key(|&index| cast.friends[index].len());
+    most.ok_or_else(|| anyhow!("there are no phones"))
+}
+
+/// Shows the list until the phones are gone.
+async fn show(
+    scene: &mut Scene,
+    mut steps: mpsc::UnboundedReceiver<Step>,
+    progress: watch::Receiver<Progress>,
+    metrics: &Metrics,
+    over: &Shutdown,
+) -> anyhow::Result<()> {
+    let mut screen = if std::io::stdout().is_terminal() { Some(Screen::take()?) } else { None };
+    let mut ticks = interval(if screen.is_some() { DRAW_EVERY } else { READ_EVERY });
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut read_at = Instant::now();
+    loop {
+        tokio::select! {
+            step = steps.recv() => {
+                let Some(step) = step else { return Ok(()) };
+                let told = scene.neighbours.apply(step, now_ms());
+                if screen.is_none() {
+                    tell(told);
+                }
+            }
+            _ = ticks.tick() => {
+                let told = scene.neighbours.settle(now_ms());
+                scene.progress = progress.borrow().clone();
+                if Instant::now() >= read_at {
+                    read_at = Instant::now() + READ_EVERY - DRAW_EVERY / 2;
+                    scene.read(&metrics.render(), now_ms());
+                }
+                match &mut screen {
+                    Some(screen) => {
+                        if screen.draw(scene, now_ms()).is_err() {
+                            over.begin();
+                            bail!("the terminal is gone");
+                        }
+                        if Screen::asked_to_leave()? {
+                            over.begin();
+                        }
+                    }
+                    None => {
+                        tell(told);
+                        line(format_args!("{}", scene.line()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tell(lines: impl IntoIterator<Item = String>) {
+    lines.into_iter().for_each(|told| line(format_args!("{told}")));
+}

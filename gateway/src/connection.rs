@@ -1,0 +1,440 @@
+//! The task of one connection: reads frames, writes what its feed holds, keeps the times.
+//!
+//! It never waits for one thing alone: a socket that takes nothing does not keep it from hearing that it has to end.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Sink, Stream, StreamExt};
+use nearcast_runtime::auth::Claims;
+use nearcast_runtime::clock;
+use nearcast_runtime::lifecycle::Shutdown;
+use nearcast_schemas::internal::FriendRequest;
+use nearcast_schemas::refusal::Refusal;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::CapacityError;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
+
+use crate::deliveries::Reach;
+use crate::feed::Rest;
+use crate::frames::{Bye, ErrorMessage, Kind, ServerMessage};
+use crate::gateway::Gateway;
+use crate::hello::{Joined, Joining, Step};
+use crate::link::Link;
+use crate::outbox::Next;
+use crate::reports::Answer;
+use crate::session::{Reaction, Session};
+use crate::ws::{LINGER, discard};
+
+/// While more answers than this wait to be written, nothing is read: who does not read is not listened to.
+const CONTROL_LIMIT: usize = 64;
+/// Most frames that are handed to the socket before it has taken them.
+const FRAMES_AT_ONCE: usize = 16;
+/// Most friends whom a session may mute: as many as a user can have.
+const MAX_MUTED: usize = 5_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// Nothing is read any more; reports on their way are waited for until then.
+    Draining(i64),
+    /// The farewell waits to be written, at most until then; then the socket is closed with this code.
+    Closing(i64, u16),
+    /// The close frame is written or on its way; the other end's is waited for until then.
+    Closed(i64),
+}
+
+enum Event {
+    Frame(Message),
+    Broken(WsError),
+    Gone,
+    Flushed,
+    Step(Step),
+    Answer(Answer),
+    Woken,
+    Time,
+    Drain,
+}
+
+/// One connection.
+pub struct Connection {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) user: Arc<str>,
+    pub(crate) link: Link,
+    pub(crate) session: Session,
+    pub(crate) joining: Option<Box<Joining>>,
+    pub(crate) joined: Option<Joined>,
+    pub(crate) answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    socket: WebSocketStream<TcpStream>,
+    phase: Phase,
+    /// The socket has not taken everything yet.
+    writing: bool,
+    may_read: bool,
+    /// What comes cannot be read as frames any more.
+    broken: bool,
+}
+
+impl Connection {
+    /// A socket whose client has shown its token.
+    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<TcpStream>, claims: Claims) -> Box<Self> {
+        let now = gateway.now();
+        let valid_ms = claims.exp.saturating_mul(1_000).saturating_sub(clock::now_ms());
+        Box::new(Self {
+            user: claims.sub.into(),
+            link: Link::new(gateway.feed()),
+            session: Session::new(gateway.rules(), now.saturating_add(valid_ms), now),
+            joining: None,
+            joined: None,
+            answers: FuturesUnordered::new(),
+            gateway,
+            socket,
+            phase: Phase::Open,
+            writing: false,
+            may_read: true,
+            broken: false,
+        })
+    }
+
+    /// Serves the client until either end closes. Boxed, because a future keeps what is moved into it twice.
+    pub async fn run(mut self: Box<Self>, shutdown: Shutdown) {
+        let link = self.link.clone();
+        let mut woken = pin!(link.woken());
+        let mut drain = pin!(shutdown.begun());
+        let mut sleep = pin!(sleep_until(self.gateway.instant(0)));
+        let mut draining = false;
+        while let Some(wake_at) = self.turn() {
+            sleep.as_mut().reset(self.gateway.instant(wake_at));
+            let event = poll_fn(|cx| {
+                if !draining && drain.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Drain);
+                }
+                if woken.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Woken);
+                }
+                self.poll_event(cx, sleep.as_mut())
+            })
+            .await;
+            let now = self.gateway.now();
+            match event {
+                Event::Frame(message) => self.on_message(message, now),
+                Event::Broken(error) => self.on_broken(&error, now),
+                Event::Gone => break,
+                Event::Flushed => self.writing = false,
+                Event::Step(step) => self.on_step(step, now),
+                Event::Answer(answer) => self.on_answer(answer, now),
+                Event::Woken => woken.set(link.woken()),
+                Event::Time => {}
+                Event::Drain => {
+                    draining = true;
+                    if self.phase == Phase::Open {
+                        let grace_ms = i64::from(self.gateway.config.grace_s) * 1_000;
+                        self.phase = Phase::Draining(now.saturating_add(grace_ms / 2));
+                    }
+                }
+            }
+        }
+        if self.broken {
+            let stream = self.socket.get_mut();
+            // The client may still be sending what was too large; it should get to read why that was pointless.
+            if stream.shutdown().await.is_ok() {
+                let _ = timeout(LINGER, discard(stream)).await;
+            }
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Event> {
+        if self.writing
+            && let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx)
+        {
+            return Poll::Ready(if flushed.is_ok() { Event::Flushed } else { Event::Gone });
+        }
+        if let Some(joining) = &mut self.joining
+            && let Poll::Ready(step) = joining.step.as_mut().poll(cx)
+        {
+            return Poll::Ready(Event::Step(step));
+        }
+        if let Poll::Ready(Some(answer)) = self.answers.poll_next_unpin(cx) {
+            return Poll::Ready(Event::Answer(answer));
+        }
+        if self.may_read
+            && let Poll::Ready(read) = Pin::new(&mut self.socket).poll_next(cx)
+        {
+            return Poll::Ready(match read {
+                Some(Ok(message)) => Event::Frame(message),
+                Some(Err(WsError::Io(_))) | None => Event::Gone,
+                Some(Err(error)) => Event::Broken(error),
+            });
+        }
+        ready!(sleep.poll(cx));
+        Poll::Ready(Event::Time)
+    }
+
+    /// Does all that can be done now, and says until when to wait. None: it is over.
+    fn turn(&mut self) -> Option<i64> {
+        loop {
+            let now = self.gateway.now();
+            let open = self.phase == Phase::Open;
+            let (ending, mode, ask) = self.link.feed(|feed| {
+                feed.attend();
+                (feed.ending(), feed.take_mode(), open && feed.take_ask(now))
+            });
+            if let (Some(mode), Some(joined)) = (mode, &self.joined) {
+                joined.track.set_mode(mode);
+            }
+            if ask {
+                self.ask_for_reset(now);
+            }
+            if let (Some(ending), Phase::Open | Phase::Draining(_)) = (ending, self.phase) {
+                self.close(Bye::new(ending.refusal, ending.reconnect_in_ms), now);
+            }
+            self.do_what_is_due(now)?;
+            let next_write = self.write(now)?;
+            if !self.writing && self.broken && matches!(self.phase, Phase::Closed(_)) {
+                return None;
+            }
+            let Some((rest, wake_at)) = self.until_when(now, next_write) else { continue };
+            if self.link.feed(|feed| feed.rest(rest)) {
+                return Some(wake_at);
+            }
+        }
+    }
+
+    fn do_what_is_due(&mut self, now: i64) -> Option<()> {
+        match self.phase {
+            Phase::Open => {
+                let due = self.session.due(now);
+                if let Some(refusal) = due.end {
+                    self.close(Bye::new(refusal, None), now);
+                    return Some(());
+                }
+                if due.ping {
+                    self.send(Message::Ping(Bytes::new()))?;
+                }
+                if due.presence
+                    && let Some(joined) = &self.joined
+                {
+                    // A refusal changes nothing: the next one comes in time.
+                    let _ = joined.track.presence(false, clock::now_ms());
+                }
+                if due.refresh
+                    && let Some(joined) = &self.joined
+                {
+                    self.gateway.parts.cache.refresh(&self.user, &joined.entry);
+                }
+            }
+            Phase::Draining(until) => {
+                if now >= until || (self.joining.is_none() && self.answers.is_empty()) {
+                    let spread = rand::random_range(0..=self.gateway.config.drain_spread_ms);
+                    self.close(Bye::new(Refusal::Drain, Some(spread.into())), now);
+                }
+            }
+            Phase::Closing(until, _) | Phase::Closed(until) => {
+                if now >= until {
+                    return None;
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Hands frames to the socket. Some(Some(at)): changes are gathered until then. None: the socket is gone.
+    fn write(&mut self, now: i64) -> Option<Option<i64>> {
+        if self.writing || matches!(self.phase, Phase::Closed(_)) {
+            return Some(None);
+        }
+        for _ in 0..FRAMES_AT_ONCE {
+            let message = match self.link.feed(|feed| feed.next(now)) {
+                Next::Message(message) => message,
+                Next::At(at) => return Some(Some(at)),
+                Next::Nothing => return Some(None),
+            };
+            let text = message.encode();
+            self.gateway.meters().written(&message, text.len(), clock::now_ms());
+            self.send(Message::text(text))?;
+            if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
+                self.send_close(code, bye.code.code())?;
+                self.phase = Phase::Closed(until);
+                break;
+            }
+        }
+        Some(None)
+    }
+
+    /// None: everything has to be looked at once more.
+    fn until_when(&mut self, now: i64, next_write: Option<i64>) -> Option<(Rest, i64)> {
+        let (control, ask_at) = self.link.feed(|feed| (feed.control_len(), feed.ask_at()));
+        self.may_read = match self.phase {
+            Phase::Open => {
+                self.joining.is_none()
+                    && now >= self.session.read_from()
+                    && control < CONTROL_LIMIT
+                    && self.answers.len() < self.gateway.config.max_unanswered
+            }
+            Phase::Draining(_) | Phase::Closing(..) => false,
+            Phase::Closed(_) => !self.broken,
+        };
+        let mut wake_at = match self.phase {
+            Phase::Open => {
+                let read_from = self.session.read_from();
+                let paused = if read_from > now { read_from } else { i64::MAX };
+                self.session.next_due().min(paused).min(ask_at.unwrap_or(i64::MAX))
+            }
+            Phase::Draining(until) | Phase::Closing(until, _) | Phase::Closed(until) => until,
+        };
+        if wake_at <= now {
+            return None;
+        }
+        let rest = match next_write {
+            _ if self.writing => Rest::Socket,
+            Some(at) => {
+                wake_at = wake_at.min(at);
+                Rest::Window
+            }
+            None => Rest::Idle,
+        };
+        Some((rest, wake_at))
+    }
+
+    fn on_message(&mut self, message: Message, now: i64) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        let reaction = match message {
+            Message::Text(text) => self.session.on_text(&text, now),
+            Message::Binary(_) => self.session.on_binary(now),
+            Message::Ping(_) | Message::Pong(_) => return self.session.heard(now),
+            Message::Close(_) => {
+                self.phase = Phase::Closed(now.saturating_add(linger_ms()));
+                return;
+            }
+            // Not given out by a socket that reads messages.
+            Message::Frame(_) => return,
+        };
+        match reaction {
+            Reaction::Join { hello, id } => {
+                self.gateway.meters().message(Kind::Hello);
+                self.join(*hello, id, now);
+            }
+            Reaction::Report { location, id } => {
+                self.gateway.meters().message(Kind::Location);
+                self.report(*location, id);
+            }
+            Reaction::Late { locations, id } => {
+                self.gateway.meters().message(Kind::Locations);
+                self.late(locations, id);
+            }
+            Reaction::Sync => {
+                self.gateway.meters().message(Kind::Sync);
+                self.link.feed(|feed| feed.want_reset(now));
+            }
+            Reaction::Subscribe { friend, id } => {
+                self.gateway.meters().message(Kind::Subscribe);
+                self.subscribe(friend, id, now);
+            }
+            Reaction::Unsubscribe { friend } => {
+                self.gateway.meters().message(Kind::Unsubscribe);
+                self.unsubscribe(friend);
+            }
+            Reaction::Refuse(error) => self.control(ServerMessage::Error(error)),
+            Reaction::End(refusal) => self.close(Bye::new(refusal, None), now),
+        }
+    }
+
+    /// What came is no frame, or too large a message: nothing after it can be read.
+    fn on_broken(&mut self, error: &WsError, now: i64) {
+        self.broken = true;
+        let code = match error {
+            WsError::Capacity(CapacityError::MessageTooLong { .. }) => {
+                return self.close(Bye::new(Refusal::TooLarge, None), now);
+            }
+            WsError::Utf8(_) => CloseCode::Invalid,
+            _ => CloseCode::Protocol,
+        };
+        if !matches!(self.phase, Phase::Closed(_)) {
+            let _ = self.send_close(code.into(), "");
+            self.phase = Phase::Closed(now.saturating_add(linger_ms()));
+        }
+    }
+
+    fn subscribe(&mut self, friend: String, id: Option<String>, now: i64) {
+        // At once and not with the answer, so that an `unsubscribe` after it is the last word.
+        self.link.feed(|feed| feed.unmute(&friend, now));
+        let api = self.gateway.api.clone();
+        let request = FriendRequest { viewer: self.user.to_string(), friend };
+        self.answers.push(Box::pin(async move {
+            let answer = api.friend(&request).await;
+            Answer::Friend { friend: request.friend, id, answer }
+        }));
+    }
+
+    fn unsubscribe(&mut self, friend: String) {
+        let friend = friend.into();
+        let room = self.link.feed(|feed| {
+            let room = feed.muted_len() < MAX_MUTED;
+            if room {
+                feed.mute(&friend);
+            }
+            room
+        });
+        if !room {
+            let error = ErrorMessage { of: Some(Kind::Unsubscribe), ..ErrorMessage::new(Refusal::NotAFriend) };
+            self.control(ServerMessage::Error(Box::new(error)));
+        }
+    }
+
+    fn ask_for_reset(&mut self, now: i64) {
+        if let Some(joined) = &self.joined
+            && joined.track.presence(true, clock::now_ms()).is_ok()
+        {
+            crate::events::ResetAsked.emit();
+            self.session.spoke(now);
+        }
+    }
+
+    pub(crate) fn control(&self, message: ServerMessage) {
+        self.link.feed(|feed| feed.control(message));
+    }
+
+    fn close(&mut self, bye: Bye, now: i64) {
+        if let Phase::Open | Phase::Draining(_) = self.phase {
+            let code = bye.code.row().close.unwrap_or_else(|| CloseCode::Normal.into());
+            self.phase = Phase::Closing(now.saturating_add(linger_ms()), code);
+            self.link.feed(|feed| feed.close(bye));
+        }
+    }
+
+    fn send_close(&mut self, code: u16, reason: &'static str) -> Option<()> {
+        self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() })))
+    }
+
+    fn send(&mut self, message: Message) -> Option<()> {
+        self.writing = true;
+        Pin::new(&mut self.socket).start_send(message).ok()
+    }
+}
+
+/// Takes leave of everybody who knows the session, however the task ends.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let joining = self.joining.take().and_then(|joining| joining.into_joined());
+        if let Some(joined) = self.joined.take().or(joining) {
+            self.gateway.unregister(joined.entry.handle);
+            self.gateway.parts.cache.unregister(&self.user, &joined.entry);
+            // Without an answer: the position stays until its TTL anyway. A hello that is not in the log says nothing.
+            let _ = joined.track.leave(clock::now_ms());
+        }
+    }
+}
+
+fn linger_ms() -> i64 {
+    i64::try_from(LINGER.as_millis()).unwrap_or(i64::MAX)
+}

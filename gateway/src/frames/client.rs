@@ -1,0 +1,414 @@
+//! What clients send. Parsing is lenient about what it does not know, and says nothing of what it was given.
+
+use std::borrow::Cow;
+
+use nearcast_ingest::validate::RawFix;
+use nearcast_schemas::ids::{MAX_ID_BYTES, check_id};
+use nearcast_schemas::refusal::Refusal;
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+/// Most late fixes in one `locations`.
+pub const MAX_FIXES: usize = 500;
+
+/// The types of messages that a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Begins the session.
+    Hello,
+    /// A report.
+    Location,
+    /// Late reports.
+    Locations,
+    /// Asks for the whole list.
+    Sync,
+    /// Asks for one friend's last position, and ends a mute.
+    Subscribe,
+    /// Mutes one friend for this session.
+    Unsubscribe,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Hello, Self::Location, Self::Locations, Self::Sync, Self::Subscribe, Self::Unsubscribe];
+
+    /// The value of `type`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Location => "location",
+            Self::Locations => "locations",
+            Self::Sync => "sync",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A message and the name that its sender gave it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incoming {
+    /// Echoed as `re` in direct answers; 1 to 64 bytes.
+    pub id: Option<String>,
+    /// The message.
+    pub message: ClientMessage,
+}
+
+/// One message of a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClientMessage {
+    /// Begins the session.
+    Hello(Hello),
+    /// A report.
+    Location(Location),
+    /// Late reports.
+    Locations(Locations),
+    /// Asks for the whole list.
+    Sync,
+    /// Asks for one friend's last position, and ends a mute.
+    Subscribe {
+        /// The friend's user id.
+        friend: String,
+    },
+    /// Mutes one friend for this session.
+    Unsubscribe {
+        /// The friend's user id.
+        friend: String,
+    },
+}
+
+impl ClientMessage {
+    /// The message's type.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::Location(_) => Kind::Location,
+            Self::Locations(_) => Kind::Locations,
+            Self::Sync => Kind::Sync,
+            Self::Subscribe { .. } => Kind::Subscribe,
+            Self::Unsubscribe { .. } => Kind::Unsubscribe,
+        }
+    }
+
+    /// The number of the report in it, for an `error` that names it.
+    pub fn n(&self) -> Option<i64> {
+        match self {
+            Self::Hello(hello) => hello.position.as_ref().map(|report| report.n),
+            Self::Location(location) => Some(location.report.n),
+            _ => None,
+        }
+    }
+}
+
+/// `hello`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Hello {
+    /// The installation that numbers its reports.
+    pub device: String,
+    /// What the phone's clock shows at sending, in ms since the epoch.
+    #[serde(default)]
+    pub clock: Option<i64>,
+    /// The session only watches.
+    #[serde(default)]
+    pub watch: Option<bool>,
+    /// The first report.
+    #[serde(default)]
+    pub position: Option<RawFix>,
+}
+
+/// `location`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Location {
+    /// The installation; without it the one of `hello`.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// What the phone's clock shows at sending, in ms since the epoch.
+    #[serde(default)]
+    pub clock: Option<i64>,
+    /// Whether the client wants an acknowledgement.
+    #[serde(default)]
+    pub ack: Option<bool>,
+    /// The report; nothing of it is checked yet.
+    #[serde(flatten)]
+    pub report: RawFix,
+}
+
+/// `locations`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Locations {
+    /// The installation; without it the one of `hello`.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// What the phone's clock shows at sending, in ms since the epoch.
+    #[serde(default)]
+    pub clock: Option<i64>,
+    /// Whether the client wants an acknowledgement.
+    #[serde(default)]
+    pub ack: Option<bool>,
+    /// The late reports.
+    pub fixes: Vec<RawFix>,
+}
+
+/// A message that was not understood, and what of it an answer may name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// For people: where in the frame; never what was there.
+    pub detail: Option<String>,
+    /// The sender's name for the message, if it has a usable one.
+    pub id: Option<String>,
+    /// The message's type, if it is one that exists.
+    pub of: Option<Kind>,
+    /// The number of the report in it.
+    pub n: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    Other(IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Text<'a>>,
+    #[serde(borrow, default)]
+    id: Option<Text<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Numbered {
+    n: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct NumberedHello {
+    position: Option<Numbered>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    friend: String,
+}
+
+/// Reads one text frame.
+///
+/// # Errors
+/// [`Refusal::Malformed`], [`Refusal::UnknownType`], [`Refusal::IdInvalid`] or [`Refusal::TooManyFixes`], with what an
+/// answer may name.
+pub fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
+    let refused = |refusal, detail, id, of| Box::new(Refused { refusal, detail, id, of, n: None });
+    let envelope: Envelope<'_> =
+        serde_json::from_str(text).map_err(|error| refused(Refusal::Malformed, Some(place(&error)), None, None))?;
+    let id = match envelope.id {
+        None => None,
+        Some(Text::Text(id)) if !id.is_empty() && id.len() <= MAX_ID_BYTES => Some(id.into_owned()),
+        Some(Text::Text(_) | Text::Other(_)) => {
+            return Err(refused(Refusal::IdInvalid, Some("`id` must be a string of 1 to 64 bytes".into()), None, None));
+        }
+    };
+    let Some(Text::Text(name)) = envelope.kind else {
+        return Err(refused(Refusal::Malformed, Some("`type` must be a string".into()), id, None));
+    };
+    let Some(kind) = Kind::from_name(&name) else {
+        return Err(refused(Refusal::UnknownType, None, id, None));
+    };
+    match message(kind, text) {
+        Ok(message) => Ok(Incoming { id, message }),
+        Err((refusal, detail)) => Err(Box::new(Refused { refusal, detail, id, of: Some(kind), n: number(kind, text) })),
+    }
+}
+
+type Problem = (Refusal, Option<String>);
+
+fn message(kind: Kind, text: &str) -> Result<ClientMessage, Problem> {
+    Ok(match kind {
+        Kind::Hello => ClientMessage::Hello(shape(text)?),
+        Kind::Location => ClientMessage::Location(shape(text)?),
+        Kind::Locations => {
+            let locations: Locations = shape(text)?;
+            if locations.fixes.len() > MAX_FIXES {
+                return Err((Refusal::TooManyFixes, None));
+            }
+            ClientMessage::Locations(locations)
+        }
+        Kind::Sync => ClientMessage::Sync,
+        Kind::Subscribe => ClientMessage::Subscribe { friend: friend(text)? },
+        Kind::Unsubscribe => ClientMessage::Unsubscribe { friend: friend(text)? },
+    })
+}
+
+fn shape<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    serde_json::from_str(text).map_err(|error| (Refusal::Malformed, Some(place(&error))))
+}
+
+fn friend(text: &str) -> Result<String, Problem> {
+    let named: Named = shape(text)?;
+    check_id(&named.friend).map_err(|_| (Refusal::IdInvalid, None))?;
+    Ok(named.friend)
+}
+
+/// The number of a report whose other fields were wrong, so that the client knows which one was refused.
+fn number(kind: Kind, text: &str) -> Option<i64> {
+    match kind {
+        Kind::Location => serde_json::from_str::<Numbered>(text).ok()?.n,
+        Kind::Hello => serde_json::from_str::<NumberedHello>(text).ok()?.position?.n,
+        _ => None,
+    }
+}
+
+/// Where the trouble is. The error's own words may quote the frame, so only one kind of them is passed on: the name of
+/// a missing field, which is ours.
+fn place(error: &serde_json::Error) -> String {
+    let words = error.to_string();
+    let missing = words.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
+    match missing {
+        Some(field) => format!("`{field}` is missing"),
+        None => format!("see line {}, column {}", error.line(), error.column()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn check(text: &str, expect: Result<ClientMessage, Refusal>) {
+        match (parse(text), expect) {
+            (Ok(got), Ok(expect)) => assert_eq!(got.message, expect, "{text}"),
+            (Err(got), Err(expect)) => assert_eq!(got.refusal, expect, "{text}"),
+            (got, expect) => panic!("{text}: got {got:?}, expected {expect:?}"),
+        }
+    }
+
+    fn report() -> RawFix {
+        RawFix {
+            n: 12,
+            lat: 52.5,
+            lon: 13.4,
+            time: 1_700_000_000_000,
+            accuracy_m: None,
+            speed_mps: None,
+            heading_deg: None,
+            altitude_m: None,
+        }
+    }
+
+    #[test]
+    fn reads_every_type() {
+        let fields = r#""n":12,"lat":52.5,"lon":13.4,"time":1700000000000"#;
+        check(
+            &format!(r#"{{"type":"hello","device":"d1","clock":5,"position":{{{fields}}}}}"#),
+            Ok(ClientMessage::Hello(Hello {
+                device: "d1".into(),
+                clock: Some(5),
+                watch: None,
+                position: Some(report()),
+            })),
+        );
+        check(
+            r#"{"type":"hello","device":"d1","watch":true,"position":null}"#,
+            Ok(ClientMessage::Hello(Hello { device: "d1".into(), clock: None, watch: Some(true), position: None })),
+        );
+        check(
+            &format!(r#"{{"type":"location",{fields},"accuracy_m":5,"ack":true}}"#),
+            Ok(ClientMessage::Location(Location {
+                device: None,
+                clock: None,
+                ack: Some(true),
+                report: RawFix { accuracy_m: Some(5.0), ..report() },
+            })),
+        );
+        check(
+            &format!(r#"{{"type":"locations","device":"d2","fixes":[{{{fields}}}]}}"#),
+            Ok(ClientMessage::Locations(Locations {
+                device: Some("d2".into()),
+                clock: None,
+                ack: None,
+                fixes: vec![report()],
+            })),
+        );
+        check(r#"{"type":"sync"}"#, Ok(ClientMessage::Sync));
+        check(r#"{"type":"subscribe","friend":"bob"}"#, Ok(ClientMessage::Subscribe { friend: "bob".into() }));
+        check(r#"{"type":"unsubscribe","friend":"bob"}"#, Ok(ClientMessage::Unsubscribe { friend: "bob".into() }));
+    }
+
+    #[test]
+    fn ignores_unknown_fields() {
+        check(r#"{"type":"sync","colour":{"a":[1,2,{"b":null}]},"x":1e3}"#, Ok(ClientMessage::Sync));
+        check(
+            r#"{"type":"location","n":12,"lat":52.5,"lon":13.4,"time":1700000000000,"battery":{"level":3}}"#,
+            Ok(ClientMessage::Location(Location { device: None, clock: None, ack: None, report: report() })),
+        );
+    }
+
+    #[test]
+    fn refuses_what_has_no_shape() {
+        for text in [
+            "",
+            "{",
+            "null",
+            "[]",
+            "\"hello\"",
+            "{}",
+            r#"{"type":7}"#,
+            r#"{"type":"location"}"#,
+            r#"{"type":"location","n":"12","lat":1,"lon":1,"time":1}"#,
+            r#"{"type":"location","n":1.5,"lat":1,"lon":1,"time":1}"#,
+            r#"{"type":"location","n":1,"lat":1e999,"lon":1,"time":1}"#,
+            r#"{"type":"location","n":1,"lat":NaN,"lon":1,"time":1}"#,
+            r#"{"type":"locations","fixes":{}}"#,
+            r#"{"type":"hello"}"#,
+            r#"{"type":"subscribe"}"#,
+            r#"{"type":"subscribe","friend":5}"#,
+        ] {
+            check(text, Err(Refusal::Malformed));
+        }
+        check(r#"{"type":"dance"}"#, Err(Refusal::UnknownType));
+        check(r#"{"type":"subscribe","friend":""}"#, Err(Refusal::IdInvalid));
+        check(r#"{"type":"subscribe","friend":"a b"}"#, Err(Refusal::IdInvalid));
+        check(r#"{"type":"sync","id":5}"#, Err(Refusal::IdInvalid));
+        check(&format!(r#"{{"type":"sync","id":"{}"}}"#, "x".repeat(65)), Err(Refusal::IdInvalid));
+        let fix = r#"{"n":1,"lat":1,"lon":1,"time":1}"#;
+        let fixes = vec![fix; MAX_FIXES + 1].join(",");
+        check(&format!(r#"{{"type":"locations","fixes":[{fixes}]}}"#), Err(Refusal::TooManyFixes));
+    }
+
+    #[test]
+    fn names_the_message_it_refuses() {
+        let refused = parse(r#"{"type":"location","id":"m1","n":7,"lat":"x"}"#).unwrap_err();
+        assert_eq!((refused.id.as_deref(), refused.of, refused.n), (Some("m1"), Some(Kind::Location), Some(7)));
+        let refused = parse(r#"{"type":"hello","device":"d","position":{"n":3}}"#).unwrap_err();
+        assert_eq!(
+            (refused.of, refused.n, refused.detail.as_deref()),
+            (Some(Kind::Hello), Some(3), Some("`lat` is missing"))
+        );
+        let refused = parse(r#"{"type":"dance","id":"m2"}"#).unwrap_err();
+        assert_eq!((refused.id.as_deref(), refused.of, refused.n), (Some("m2"), None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in ".{0,200}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn a_refusal_does_not_repeat_the_frame(secret in "[a-z]{12,20}", field in "(type|n|lat|lon|time|device|ack|friend|fixes)") {
+            for kind in ["location", "hello", "locations", "subscribe", "dance"] {
+                let text = format!(r#"{{"{field}":"{secret}","type":"{kind}","{secret}":1,"n":"{secret}"}}"#);
+                if let Err(refused) = parse(&text) {
+                    prop_assert!(!refused.detail.unwrap_or_default().contains(&secret));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What all connections of one gateway share.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use nearcast_schemas::event::{Role, Route};
+use nearcast_schemas::refusal::Refusal;
+use nearcast_schemas::topics::partition_of;
+use tokio::time::Instant;
+
+use crate::config::Config;
+use crate::deliveries::Reach;
+use crate::events::Meters;
+use crate::feed::Feed;
+use crate::http::Api;
+use crate::link::Link;
+use crate::routes::Routes;
+use crate::service::Parts;
+use crate::session::Rules;
+
+/// What all connections of one gateway share.
+pub struct Gateway {
+    pub(crate) config: Config,
+    pub(crate) parts: Parts,
+    pub(crate) api: Api,
+    incarnation: i64,
+    visibility_partitions: i32,
+    started: Instant,
+    routes: RwLock<Routes<Link>>,
+    meters: Meters,
+}
+
+impl Gateway {
+    /// A gateway without connections whose process started at `incarnation`, in ms since the epoch.
+    pub fn new(config: Config, parts: Parts, api: Api, incarnation: i64, visibility_partitions: i32) -> Self {
+        Self {
+            config,
+            parts,
+            api,
+            incarnation,
+            visibility_partitions,
+            started: Instant::now(),
+            routes: RwLock::default(),
+            meters: Meters::new(),
+        }
+    }
+
+    /// When the process started, in ms since the epoch.
+    pub fn incarnation(&self) -> i64 {
+        self.incarnation
+    }
+
+    /// Metrics.
+    pub fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// ms since the gateway's start, by a clock that does not go back.
+    pub fn now(&self) -> i64 {
+        i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    /// The instant of a time of [`Gateway::now`].
+    pub fn instant(&self, at: i64) -> Instant {
+        self.started + Duration::from_millis(u64::try_from(at).unwrap_or(0))
+    }
+
+    /// Rules for each connection.
+    pub fn rules(&self) -> Rules {
+        self.config.rules(self.parts.deployment.presence_every_ms())
+    }
+
+    /// A feed for a new connection.
+    pub fn feed(&self) -> Feed {
+        Feed::new(i64::from(self.config.coalesce_ms), i64::from(self.config.reset_wait_s) * 1_000)
+    }
+
+    /// Looks at the routes.
+    pub fn routes<R>(&self, look: impl FnOnce(&Routes<Link>) -> R) -> R {
+        look(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Lets a session in: from now on deliveries reach its feed. Sessions whose place it takes are ended at once. `None`
+    /// when the process has no more handles to give.
+    pub fn register(&self, user: &str, role: Role, list_version: i64, link: &Link) -> Option<Route> {
+        let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
+        let registered = routes.register(user, role, link.clone())?;
+        let handle = registered.handle;
+        let partition = partition_of(user.as_bytes(), self.visibility_partitions);
+        link.feed(|feed| feed.join(handle, partition, list_version));
+        drop(routes);
+        for older in registered.superseded {
+            let wake = older.feed(|feed| {
+                feed.end(Refusal::Superseded, None);
+                feed.wake_now()
+            });
+            if wake {
+                older.wake();
+            }
+        }
+        Some(Route { gateway: self.config.id.clone(), incarnation: self.incarnation, handle, role })
+    }
+
+    /// Lets a session go.
+    pub fn unregister(&self, handle: i32) {
+        let link = self.routes.write().unwrap_or_else(PoisonError::into_inner).unregister(handle);
+        if let Some(link) = link {
+            link.feed(Feed::leave);
+        }
+    }
+}

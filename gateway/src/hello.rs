@@ -1,0 +1,179 @@
+//! How a `hello` becomes a session: the API is asked, the session gets a route, the log is told, the client is welcomed.
+
+use nearcast_ingest::{Appended, Checked, Session as CacheEntry, Track};
+use nearcast_runtime::clock;
+use nearcast_schemas::event::{NO_SESSION, Role};
+use nearcast_schemas::ids::check_id;
+use nearcast_schemas::internal::{HelloAnswer, HelloRequest, Place};
+use nearcast_schemas::refusal::Refusal;
+
+use futures_util::future::BoxFuture;
+
+use crate::connection::Connection;
+use crate::deliveries::Reach;
+use crate::events::{NotRegistered, SessionGauge};
+use crate::frames::{
+    Accepted, AckResult, ErrorMessage, Hello, Kind, Limits, MAX_FIXES, RoleName, ServerMessage, Welcome,
+};
+use crate::reports::retry_after_ms;
+
+/// A step of a hello is done.
+pub enum Step {
+    /// The API has answered.
+    Asked(Result<HelloAnswer, Refusal>),
+    /// The log has answered.
+    Said(Result<Appended, Refusal>),
+}
+
+/// A hello that is being answered.
+pub struct Joining {
+    /// Resolves with the next step.
+    pub step: BoxFuture<'static, Step>,
+    id: Option<String>,
+    n: Option<i64>,
+    device: String,
+    role: Role,
+    /// What is to go into the log, until it does.
+    checked: Option<Checked>,
+    accepted: Option<Accepted>,
+    routed: Option<(HelloAnswer, Track, CacheEntry)>,
+}
+
+/// A session that has begun.
+pub struct Joined {
+    /// Its way into the log.
+    pub track: Track,
+    /// Its place in the registry.
+    pub entry: CacheEntry,
+    /// The installation that its reports are from, where they do not say.
+    pub device: String,
+    _counted: Option<SessionGauge>,
+}
+
+impl Joining {
+    /// The session as far as it got, if it had a route.
+    pub fn into_joined(self) -> Option<Joined> {
+        let (_, track, entry) = self.routed?;
+        Some(Joined { track, entry, device: self.device, _counted: None })
+    }
+}
+
+impl Connection {
+    /// A hello came.
+    pub(crate) fn join(&mut self, hello: Hello, id: Option<String>, now: i64) {
+        let Hello { device, clock, watch, position } = hello;
+        let n = position.as_ref().map(|raw| raw.n);
+        let role = if watch == Some(true) { Role::Watching } else { Role::Reporting };
+        let checked = match position {
+            _ if check_id(&device).is_err() => Err(Refusal::IdInvalid),
+            Some(_) if role != Role::Reporting => Err(Refusal::NotReporting),
+            Some(raw) => self.gateway.parts.ingest.validate(&raw, &device, clock, clock::now_ms()).map(Some),
+            None => Ok(None),
+        };
+        let checked = match checked {
+            Ok(checked) => checked,
+            Err(refusal) => return self.not_joined(refusal, id, n, now),
+        };
+        let place = checked
+            .as_ref()
+            .filter(|checked| !checked.late)
+            .map(|checked| Place { lat: checked.fix.lat, lon: checked.fix.lon });
+        let accepted = checked.as_ref().map(|checked| Accepted {
+            device: device.clone(),
+            n: checked.fix.n,
+            result: if checked.late { AckResult::Stored } else { AckResult::Published },
+        });
+        let request = HelloRequest { user: self.user.to_string(), role, place };
+        let api = self.gateway.api.clone();
+        let step = Box::pin(async move { Step::Asked(api.hello(&request).await) });
+        let joining = Joining { step, id, n, device, role, checked, accepted, routed: None };
+        self.joining = Some(Box::new(joining));
+    }
+
+    /// The next step of a hello is done.
+    pub(crate) fn on_step(&mut self, step: Step, now: i64) {
+        let Some(joining) = self.joining.take() else { return };
+        match step {
+            Step::Asked(Ok(answer)) => self.route(joining, answer, now),
+            Step::Said(Ok(appended)) => self.welcome(joining, appended, now),
+            Step::Asked(Err(refusal)) | Step::Said(Err(refusal)) => {
+                let (id, n) = (joining.id.clone(), joining.n);
+                if let Some(joined) = joining.into_joined() {
+                    self.gateway.parts.cache.unregister(&self.user, &joined.entry);
+                    self.gateway.unregister(joined.entry.handle);
+                }
+                self.not_joined(refusal, id, n, now);
+            }
+        }
+    }
+
+    /// The session gets its route; then the log is told.
+    fn route(&mut self, mut joining: Box<Joining>, answer: HelloAnswer, now: i64) {
+        let parts = &self.gateway.parts;
+        let Some(route) = self.gateway.register(&self.user, joining.role, answer.list_version, &self.link) else {
+            tracing::error!("this process has given all its handles, start it anew");
+            return self.not_joined(Refusal::Unavailable, joining.id, joining.n, now);
+        };
+        let entry = CacheEntry {
+            gateway: route.gateway.clone(),
+            incarnation: route.incarnation,
+            handle: route.handle,
+            role: route.role,
+            session: NO_SESSION,
+        };
+        let track = parts.ingest.session(&self.user, route);
+        let (cache, user, place, said) = (parts.cache.clone(), self.user.clone(), entry.clone(), track.clone());
+        let (list_version, mode, checked) = (answer.list_version, answer.mode, joining.checked.take());
+        joining.step = Box::pin(async move {
+            // First the registry, so that no notice about this list misses the session.
+            if let Err(error) = cache.register(&user, &place).await {
+                NotRegistered { error: error.to_string() }.emit();
+            }
+            Step::Said(match said.hello(list_version, mode, checked, clock::now_ms()) {
+                Ok(pending) => pending.await,
+                Err(refusal) => Err(refusal),
+            })
+        });
+        joining.routed = Some((answer, track, entry));
+        self.joining = Some(joining);
+    }
+
+    /// The log has the hello.
+    fn welcome(&mut self, joining: Box<Joining>, appended: Appended, now: i64) {
+        let Joining { device, role, accepted, routed, .. } = *joining;
+        let Some((answer, track, mut entry)) = routed else { return };
+        entry.session = appended.offset;
+        let gateway = &self.gateway;
+        gateway.parts.cache.refresh(&self.user, &entry);
+        let deployment = &gateway.parts.deployment;
+        let welcome = Welcome {
+            protocol: 1,
+            server_time: clock::now_ms(),
+            user: self.user.to_string(),
+            session: format!("{}.{}.{}", entry.gateway, entry.incarnation, entry.handle),
+            role: if role == Role::Reporting { RoleName::Reporting } else { RoleName::Watching },
+            report_interval_s: deployment.report_interval_s,
+            min_move_m: deployment.min_move_m,
+            max_silence_s: deployment.max_silence_s,
+            friend_ttl_s: deployment.friend_ttl_s,
+            radius_m: answer.radius_m,
+            ping_every_s: gateway.config.ping_every_s,
+            limits: Limits {
+                message_bytes: gateway.config.message_bytes,
+                fixes: u32::try_from(MAX_FIXES).unwrap_or(u32::MAX),
+                messages_per_s: gateway.config.messages_per_s,
+            },
+            accepted,
+        };
+        self.link.feed(|feed| feed.welcome(welcome, answer.nearby, answer.nearby_known, now));
+        self.session.joined(role == Role::Reporting, now);
+        self.joined = Some(Joined { track, entry, device, _counted: Some(SessionGauge::enter(role)) });
+    }
+
+    fn not_joined(&mut self, refusal: Refusal, id: Option<String>, n: Option<i64>, now: i64) {
+        let retry_after_ms = retry_after_ms(refusal);
+        let error = ErrorMessage { re: id, n, of: Some(Kind::Hello), retry_after_ms, ..ErrorMessage::new(refusal) };
+        self.control(ServerMessage::Error(Box::new(error)));
+        self.session.not_joined(retry_after_ms.unwrap_or(0), now);
+    }
+}

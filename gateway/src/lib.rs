@@ -1,0 +1,41 @@
+//! The WebSocket edge: holds the sockets of clients, takes their reports into the log, and writes what workers decided.
+//!
+//! | question | module | I/O |
+//! |---|---|---|
+//! | what do frames look like? | [`frames`] | none |
+//! | what may a client say when, and what is due when it says nothing? | [`session`] | none |
+//! | which batches count, and is one missing? | [`epochs`] | none |
+//! | which sessions are here? | [`routes`] | none |
+//! | which deliveries count for one session? | [`feed`] | none |
+//! | what waits to be written, and in what order? | [`outbox`] | none |
+//! | from a record to the feeds | [`deliveries`] | none |
+//! | sockets | `ws`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
+//! | the gateway's topic | `kafka` | rdkafka |
+//! | the API | `http` | reqwest |
+//!
+//! Invariant: a gateway knows neither friendships nor views. It asks the API at `hello` and at `subscribe`, obeys
+//! notices, and passes on what workers write.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
+
+mod config;
+mod connection;
+pub mod deliveries;
+pub mod epochs;
+mod events;
+pub mod feed;
+pub mod frames;
+mod gateway;
+mod hello;
+mod http;
+mod kafka;
+mod link;
+pub mod outbox;
+mod reports;
+pub mod routes;
+mod service;
+pub mod session;
+mod ws;
+
+pub use config::{Config, ConfigError};
+pub use service::{Error, Parts, run, run_on};
+pub use ws::{PATH, SUBPROTOCOL};

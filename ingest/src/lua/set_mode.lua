@@ -1,0 +1,6 @@
+-- KEYS: rules. ARGV: mode version, mode, ttl in ms.
+local known = redis.call('HGET', KEYS[1], 'version')
+if not known or tonumber(ARGV[1]) > tonumber(known) then
+  redis.call('HSET', KEYS[1], 'version', ARGV[1], 'mode', ARGV[2])
+end
+redis.call('PEXPIRE', KEYS[1], 2 * tonumber(ARGV[3]))
