@@ -188,6 +188,10 @@ impl Inner {
     /// Brings everything that is derived from a pair in line with it.
     async fn settle_pair(&self, ids: &PairIds, read: Read) -> Result<(), Failure> {
         let pair = self.store.pair(ids, read).await?;
+        if pair.version == 0 {
+            // Nothing ever was between them.
+            return Ok(());
+        }
         let requests = async { Ok::<_, Failure>(self.store.set_requests(&pair).await?) };
         let (low, high) =
             (self.lists.settle_friend(ids.low(), ids.high()), self.lists.settle_friend(ids.high(), ids.low()));

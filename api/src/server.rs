@@ -137,7 +137,9 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         store: Arc::clone(&store),
         changes: changes.clone(),
         every: config.sweep_every,
-        database: readiness.component("database"),
+        cache: Arc::clone(&cache),
+        on_database: readiness.component("database"),
+        on_cache: readiness.component("cache"),
     };
     let on_kafka = OnKafka {
         kafka,

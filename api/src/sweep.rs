@@ -3,11 +3,12 @@
 //! Every instance sweeps everything. Work may be done twice without harm, and of a list that was published meanwhile
 //! only its age is read.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use std::sync::Arc;
-
 use futures_util::stream::{self, StreamExt};
+use nearcast_ingest::Cache;
 use nearcast_runtime::clock::now_ms;
 use nearcast_runtime::health::Component;
 use nearcast_runtime::lifecycle::Shutdown;
@@ -28,8 +29,10 @@ pub(crate) struct Sweeper {
     pub store: Arc<dyn Store>,
     pub changes: Changes,
     pub every: Duration,
-    /// Sweeping asks the database often enough to know whether it answers.
-    pub database: Component,
+    pub cache: Arc<dyn Cache>,
+    /// Sweeping asks both often enough to know whether they answer.
+    pub on_database: Component,
+    pub on_cache: Component,
 }
 
 impl Sweeper {
@@ -37,11 +40,15 @@ impl Sweeper {
     pub async fn run(self, shutdown: Shutdown) {
         loop {
             match self.sweep(now_ms()).await {
-                Ok(()) => self.database.ready(),
+                Ok(()) => self.on_database.ready(),
                 Err(error) => {
                     SweepFailed { error: &error }.emit();
-                    self.database.not_ready(error.to_string());
+                    self.on_database.not_ready(error.to_string());
                 }
+            }
+            match self.cache.get_page("probe").await {
+                Ok(_) => self.on_cache.ready(),
+                Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
             }
             tokio::select! {
                 () = shutdown.begun() => return,
@@ -64,19 +71,19 @@ impl Sweeper {
             // The first sweep ever: work is scheduled for the future, so nothing is due yet.
             return self.store.set_swept_to(shard, this_minute - SLACK_MINUTES).await;
         };
-        let mut swept_to = from;
+        let mut left = BTreeSet::new();
         for minute in from..=this_minute {
             let (due, later): (Vec<Due>, Vec<Due>) =
                 self.store.due(shard, minute).await?.into_iter().partition(|due| due.at <= now_ms);
             let done = stream::iter(due).map(|due| self.attend(due, now_ms)).buffer_unordered(AT_ONCE);
-            let left = done.filter(|result| std::future::ready(result.is_err())).count().await;
-            // Minutes that may still get work are looked at again.
-            if left == 0 && later.is_empty() && swept_to == minute && minute < this_minute - SLACK_MINUTES {
-                swept_to = minute + 1;
+            let failed = done.filter(|result| std::future::ready(result.is_err())).count().await;
+            if failed > 0 || !later.is_empty() {
+                left.insert(minute);
             }
         }
-        if swept_to > from {
-            self.store.set_swept_to(shard, swept_to).await?;
+        let to = next_minute(from, this_minute, &left);
+        if to > from {
+            self.store.set_swept_to(shard, to).await?;
         }
         Ok(())
     }
@@ -98,11 +105,40 @@ impl Sweeper {
     }
 }
 
+/// Where the next sweep begins: at the first minute with something left, and at none that may still get work.
+fn next_minute(from: i64, this_minute: i64, left: &BTreeSet<i64>) -> i64 {
+    let settled = from.max(this_minute - SLACK_MINUTES);
+    (from..settled).find(|minute| left.contains(minute)).unwrap_or(settled)
+}
+
 fn name(work: &Work) -> &'static str {
     match work {
         Work::Pair(_) => "pair",
         Work::Profile(_) => "profile",
         Work::Mode(_) => "mode",
         Work::Refresh(_) => "refresh",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(from: i64, this_minute: i64, left: &[i64], expect: i64) {
+        let left = left.iter().copied().collect();
+        assert_eq!(next_minute(from, this_minute, &left), expect, "{from} {this_minute} {left:?}");
+    }
+
+    #[test]
+    fn a_sweep_begins_where_something_is_left() {
+        check(100, 100, &[], 100);
+        check(100, 102, &[], 100);
+        check(100, 103, &[], 101);
+        check(100, 200, &[], 198);
+        check(100, 200, &[199, 200], 198);
+        check(100, 200, &[150, 120, 199], 120);
+        check(100, 200, &[100], 100);
+        // A clock that was set back.
+        check(100, 50, &[], 100);
     }
 }

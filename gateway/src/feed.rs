@@ -225,7 +225,7 @@ impl Feed {
         }
         if part == 1 {
             joined.live = Some(epoch);
-            
+            joined.muted.values_mut().for_each(|in_view| *in_view = Some(false));
         }
         joined.follows(list_version);
         if part < parts {

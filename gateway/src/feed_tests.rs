@@ -252,6 +252,9 @@ fn digests_leave_muted_friends_out() {
     feed.reset(10, reset(3, 1, 1, &["a", "b"]), 0, 0).unwrap();
     feed.digest(10, both).unwrap();
     assert_eq!(read(&mut feed), ["[1/1 +b]".to_owned(), format!("#1 {b_hex}")]);
+    feed.reset(10, reset(3, 1, 1, &["b"]), 0, 0).unwrap();
+    feed.digest(10, b).unwrap();
+    assert_eq!(read(&mut feed), ["[1/1 +b]".to_owned(), format!("#1 {b_hex}")], "the reset says that a is not in view");
 }
 
 #[test]

@@ -126,7 +126,7 @@ pub(super) fn limit(given: Option<u32>, otherwise: u32, most: u32) -> Result<usi
 
 /// The caller's friends or requests, by page.
 #[utoipa::path(get, path = "/v1/friends", tag = "friends", params(Page), responses((status = 200, body = FriendPage)))]
-pub(super) async fn list(
+pub(super) async fn list_friends(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Params(page): Params<Page>,
@@ -171,7 +171,7 @@ async fn item(service: &Service, id: String, since: i64, sharing: Option<ShareBo
     params(("id" = String, Path, description = "The other user's id")),
     responses((status = 200, body = StateBody))
 )]
-pub(super) async fn request(
+pub(super) async fn request_friend(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Someone(other): Someone,
@@ -185,7 +185,7 @@ pub(super) async fn request(
     params(("id" = String, Path, description = "The other user's id")),
     responses((status = 200, body = StateBody))
 )]
-pub(super) async fn accept(
+pub(super) async fn accept_friend(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Someone(other): Someone,
@@ -206,7 +206,7 @@ async fn step(service: &Service, me: &str, other: &str, step: Step) -> Result<Js
     params(("id" = String, Path, description = "The other user's id")),
     responses((status = 204, description = "They are nothing to each other"))
 )]
-pub(super) async fn remove(
+pub(super) async fn remove_friend(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Someone(other): Someone,
@@ -222,7 +222,7 @@ pub(super) async fn remove(
     request_body = ShareBody,
     responses((status = 200, body = ShareBody))
 )]
-pub(super) async fn share(
+pub(super) async fn share_with_friend(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Someone(other): Someone,

@@ -100,7 +100,7 @@ impl From<HistoryRow> for PastFix {
 
 /// Where the caller was, by time and page.
 #[utoipa::path(get, path = "/v1/me/history", tag = "positions", params(Range), responses((status = 200, body = HistoryPage)))]
-pub(super) async fn history(
+pub(super) async fn get_history(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Params(range): Params<Range>,

@@ -93,7 +93,7 @@ pub(super) struct RefusedReport {
     request_body = Reports,
     responses((status = 200, body = Reported))
 )]
-pub(super) async fn report(
+pub(super) async fn report_locations(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Body(reports): Body<Reports>,

@@ -21,7 +21,7 @@ use super::extract::{Caller, Params};
 use super::friends::limit;
 use super::problem::Problem;
 use crate::failure::Failure;
-use crate::rules::{nearby as all_nearby, visibility};
+use crate::rules::{nearby, visibility};
 use crate::service::Service;
 
 /// How long an order is kept.
@@ -98,7 +98,7 @@ impl NearbyFriend {
 
 /// The caller's friends who are nearby, nearest first, by page.
 #[utoipa::path(get, path = "/v1/nearby", tag = "positions", params(Page), responses((status = 200, body = NearbyPage)))]
-pub(super) async fn nearby(
+pub(super) async fn get_nearby(
     State(service): State<Arc<Service>>,
     Caller(me): Caller,
     Params(page): Params<Page>,
@@ -117,7 +117,7 @@ pub(super) async fn nearby(
 async fn first(service: &Service, me: &str, limit: usize) -> Result<NearbyPage, Failure> {
     let list = visibility(&service.store.list(me).await?, &service.deployment, now_ms());
     let around = service.around(me, &list).await?;
-    let mut found = all_nearby(&list, &around.seen, &around.moment);
+    let mut found = nearby(&list, &around.seen, &around.moment);
     let total = found.len();
     let next_cursor = if total > limit {
         let ids: Vec<&str> = found.iter().map(|entry| entry.friend.as_str()).collect();
@@ -149,10 +149,8 @@ async fn following(
     let mut list = visibility(&service.store.list(me).await?, &service.deployment, now_ms());
     list.entries.retain(|entry| page.contains(&entry.friend));
     let around = service.around(me, &list).await?;
-    let mut found: HashMap<String, ResetEntry> = all_nearby(&list, &around.seen, &around.moment)
-        .into_iter()
-        .map(|entry| (entry.friend.clone(), entry))
-        .collect();
+    let mut found: HashMap<String, ResetEntry> =
+        nearby(&list, &around.seen, &around.moment).into_iter().map(|entry| (entry.friend.clone(), entry)).collect();
     let friends = page.iter().filter_map(|id| found.remove(id)).map(NearbyFriend::of).collect();
     let next_cursor = (end < total).then(|| cursor::in_snapshot(snapshot, end));
     Ok(NearbyPage { friends, total, position_known: around.moment.viewer.is_some(), next_cursor })

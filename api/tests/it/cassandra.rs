@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt, join_all};
-use nearcast_api::{CqlStore, MIGRATIONS, Store};
+use nearcast_api::{Config, CqlStore, MIGRATIONS, Store};
 use nearcast_ingest::MemoryCache;
 use nearcast_runtime::cql::{self, CqlConfig};
 
 use crate::world::{World, config, deployment};
-use crate::{life, lists, store, sweep};
+use crate::{life, lists, races, store, sweep};
 
 /// One keyspace for everything, because a change of schema takes Cassandra a second.
 #[tokio::test]
@@ -50,7 +50,11 @@ async fn cassandra_keeps_the_contract() {
 }
 
 async fn service(store: Arc<dyn Store>) {
-    let world = World::with(config(), store, Arc::new(MemoryCache::new(&deployment()))).await;
+    let config = Config { settle_after: Duration::from_secs(1), ..config() };
+    let world = World::with(config.clone(), store, Arc::new(MemoryCache::new(&deployment()))).await;
+    let twin = world.twin(config).await;
+    races::agree_after_a_storm(&world, &twin).await;
+    twin.stop().await;
     life::whole_life(&world).await;
     life::opposite_requests(&world).await;
     lists::follows_every_change(&world).await;

@@ -65,6 +65,9 @@ async fn without_a_cache_everything_but_positions_works() {
     let world = World::with(config(), Arc::new(MemoryStore::default()), Arc::new(Down)).await;
     world.befriend("alice", "bob").await;
     world.call("GET", "alice", "/v1/nearby", None).await.refused("unavailable");
+    let ready = async || world.send(world.http.get(format!("{}/readyz", world.url))).await;
+    until("ready, with less", async || ready().await.json["components"]["cache"]["state"] == "degraded").await;
+    until("ready", async || ready().await.status == 200).await;
     let hello = world.hello("alice").await;
     assert_eq!((&hello["nearby_known"], &hello["nearby"]), (&json!(false), &json!([])));
     assert_eq!(hello["list_version"], json!(world.lists_of("alice").await.pop().unwrap().version));
@@ -81,7 +84,7 @@ async fn ready_when_kafka_and_the_database_answer() {
     let ready = async || world.send(world.http.get(format!("{}/readyz", world.url))).await;
     until("ready", async || ready().await.status == 200).await;
     let components = ready().await.json["components"].clone();
-    for component in ["kafka", "database"] {
+    for component in ["kafka", "database", "cache"] {
         assert_eq!(components[component]["state"], "ready");
     }
     let metrics = world.http.get(format!("{}/metrics", world.url)).send().await.unwrap().text().await.unwrap();

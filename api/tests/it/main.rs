@@ -9,6 +9,7 @@ mod life;
 mod lists;
 mod nearby;
 mod openapi;
+mod races;
 mod refusals;
 mod store;
 mod sweep;

@@ -199,6 +199,12 @@ impl World {
         }
     }
 
+    /// Another instance of the service on the same Kafka, store and cache.
+    pub async fn twin(&self, config: Config) -> Self {
+        let (store, cache) = (Arc::clone(&self.store), Arc::clone(&self.cache));
+        Self::on(self.kafka.clone(), deployment(), config, store, cache, None).await
+    }
+
     /// Stops the service, which must end well.
     pub async fn stop(self) {
         self.shutdown.begin();

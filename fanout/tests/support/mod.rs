@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use nearcast_fanout::{Config, Error, Parts};
+use nearcast_runtime::Secret;
 use nearcast_runtime::clock;
 use nearcast_runtime::embedded::Embedded;
 use nearcast_runtime::health::Readiness;
@@ -60,7 +61,7 @@ pub fn real_config() -> KafkaConfig {
         embedded: false,
         startup_wait: Duration::from_secs(5),
         // A topic that is not there is known to be absent after a second, not thirty.
-        options: BTreeMap::from([("topic.metadata.propagation.max.ms".to_owned(), "1000".into())]),
+        options: BTreeMap::from([("topic.metadata.propagation.max.ms".to_owned(), Secret::new("1000"))]),
     }
 }
 
