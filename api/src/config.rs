@@ -25,7 +25,8 @@ pub struct Config {
     /// keeps lists for 3 h.
     #[serde(with = "humantime_serde")]
     pub republish_after: Duration,
-    /// A change that is not finished after this is finished by the sweeper; 1 s to 1 h, and more than a request takes.
+    /// A change that is not finished after this is finished by the sweeper, which tries again as often; 1 s to 1 h, and
+    /// better more than a request takes.
     #[serde(with = "humantime_serde")]
     pub settle_after: Duration,
     /// How often the sweeper looks for work that is due; 10 ms to 5 min.

@@ -137,6 +137,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         store: Arc::clone(&store),
         changes: changes.clone(),
         every: config.sweep_every,
+        again_after_ms: ms(config.settle_after),
         cache: Arc::clone(&cache),
         on_database: readiness.component("database"),
         on_cache: readiness.component("cache"),

@@ -19,8 +19,6 @@ use crate::store::{Due, SHARDS, Store, StoreError, Work, minute_of};
 
 /// Scheduled work that is done at once.
 const AT_ONCE: usize = 8;
-/// What failed is tried again after this; ms.
-const AGAIN_AFTER_MS: i64 = 60_000;
 /// Instances' clocks may be apart by less than this; minutes.
 const SLACK_MINUTES: i64 = 2;
 
@@ -29,6 +27,8 @@ pub(crate) struct Sweeper {
     pub store: Arc<dyn Store>,
     pub changes: Changes,
     pub every: Duration,
+    /// What failed is tried again after this; ms.
+    pub again_after_ms: i64,
     pub cache: Arc<dyn Cache>,
     /// Sweeping asks both often enough to know whether they answer.
     pub on_database: Component,
@@ -99,7 +99,7 @@ impl Sweeper {
         let error = result.as_ref().err().map(|error| error as &dyn std::fmt::Display);
         WorkDone { work: name(work), error }.emit();
         if result.is_err() {
-            self.store.schedule(now_ms + AGAIN_AFTER_MS, work).await?;
+            self.store.schedule(now_ms + self.again_after_ms, work).await?;
         }
         self.store.finish(&due.id).await
     }

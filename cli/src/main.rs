@@ -133,11 +133,11 @@ fn quietly(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Logs of a command that shows what services in its process do: warnings, unless another filter than the default is set.
+/// Logs of a command that shows what services in its process do: warnings, where all else would be information.
 fn sparingly(settings: &Settings) -> Result<Metrics, Failure> {
     let mut telemetry = settings.telemetry.clone();
-    if telemetry.filter == "info" {
-        "warn".clone_into(&mut telemetry.filter);
+    if let Some(rest) = telemetry.filter.strip_prefix("info") {
+        telemetry.filter = format!("warn{rest}");
     }
     Ok(telemetry::init(&telemetry)?)
 }

@@ -104,6 +104,8 @@ pub async fn start(
     let mut tasks = Tasks::new(shutdown.clone());
     let grace = grace(&settings);
     let readiness = Readiness::default();
+    // Not ready whatever else is: the services themselves say when they are.
+    let _ = readiness.component("services");
     let healths: Vec<_> = services.iter().map(|service| service.health(&settings)).collect();
     let waiting = Waiting::on(&healths, &readiness, &metrics).await;
     let databases = tokio::select! {

@@ -24,6 +24,7 @@ const PURE: &[&str] = &[
     "api/src/rules.rs",
     "history-sink/src/commit.rs",
     "history-sink/src/row.rs",
+    "cli/src/demo/choice.rs",
     "cli/src/demo/neighbours.rs",
     "cli/src/demo/rates.rs",
     "cli/src/demo/scene.rs",

@@ -130,7 +130,7 @@ impl Intake {
 
     fn obey(&mut self, order: Option<Order>) {
         if let Some(Order::Own { partition, epoch }) = order {
-            tracing::info!(partition, epoch, "partition owned");
+            tracing::debug!(partition, epoch, "partition owned");
             self.engine.own(partition, epoch, &mut self.out);
         }
     }

@@ -36,8 +36,13 @@ fn main() {
     if arguments.next().is_some_and(|filter| !"two_workers_share_and_take_over".contains(&filter)) {
         return;
     }
-    runtime.block_on(two_workers_share_and_take_over());
-    println!("test two_workers_share_and_take_over ... ok");
+    let result = std::panic::catch_unwind(|| runtime.block_on(two_workers_share_and_take_over()));
+    let (word, passed) = if result.is_ok() { ("ok", 1) } else { ("FAILED", 0) };
+    println!("test two_workers_share_and_take_over ... {word}");
+    println!("test result: {word}. {passed} passed; {} failed; 0 ignored", 1 - passed);
+    if passed == 0 {
+        std::process::exit(101);
+    }
 }
 
 /// Ends the process with the test, whatever becomes of the test.

@@ -37,5 +37,5 @@ pub mod session;
 mod ws;
 
 pub use config::{Config, ConfigError};
-pub use service::{Error, Parts, run, run_on};
+pub use service::{Error, Parts, run, run_on, run_on_both};
 pub use ws::{PATH, SUBPROTOCOL};

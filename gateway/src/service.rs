@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use nearcast_ingest::{Cache, Ingest};
 use nearcast_runtime::auth::Verifier;
-use nearcast_runtime::health::{self, Component, HealthError, Readiness};
+use nearcast_runtime::health::{self, Component, Readiness};
 use nearcast_runtime::kafka::{Kafka, KafkaError};
 use nearcast_runtime::lifecycle::{Shutdown, TaskFailed, Tasks};
 use nearcast_runtime::telemetry::Metrics;
@@ -65,6 +65,14 @@ pub enum Error {
         /// What the operating system says.
         error: std::io::Error,
     },
+    /// The same for health and metrics.
+    #[error("cannot listen on {listen} for health and metrics: {error}; set another gateway.admin_listen")]
+    ListenAdmin {
+        /// The address.
+        listen: SocketAddr,
+        /// What the operating system says.
+        error: std::io::Error,
+    },
     /// No HTTP client for the API.
     #[error("no HTTP client for the API: {0}")]
     Http(#[from] reqwest::Error),
@@ -88,6 +96,7 @@ pub enum Error {
 /// # Errors
 /// When the configuration is out of range, the address is taken, Kafka is absent at the start, or a part fails for good.
 pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(), Error> {
+    config.check()?;
     let listen = config.listen;
     let listener = TcpListener::bind(listen).await.map_err(|error| Error::Listen { listen, error })?;
     run_on(listener, config, parts, shutdown).await
@@ -99,12 +108,29 @@ pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(),
 /// As [`run`].
 pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdown: Shutdown) -> Result<(), Error> {
     config.check()?;
+    let listen = config.admin_listen;
+    let admin = TcpListener::bind(listen).await.map_err(|error| Error::ListenAdmin { listen, error })?;
+    run_on_both(listener, admin, config, parts, shutdown).await
+}
+
+/// [`run`] on listeners that are bound already: for clients, and for health and metrics.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on_both(
+    listener: TcpListener,
+    admin: TcpListener,
+    config: Config,
+    parts: Parts,
+    shutdown: Shutdown,
+) -> Result<(), Error> {
+    config.check()?;
     parts.deployment.check()?;
     let readiness = Readiness::default();
     // Health and deliveries go on while connections drain, so they end by a shutdown of their own.
     let behind = Shutdown::new();
     let mut tasks = Tasks::new(behind.clone());
-    tasks.spawn("health", serve_health(config.admin_listen, readiness.clone(), parts.metrics.clone(), behind.clone()));
+    tasks.spawn("health", health::serve_on(admin, readiness.clone(), parts.metrics.clone(), behind.clone()));
 
     let serving = readiness.component("gateway");
     let served = tokio::select! {
@@ -116,15 +142,6 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
     let joined = tasks.join(Duration::from_secs(config.grace_s.into())).await;
     served?;
     Ok(joined?)
-}
-
-async fn serve_health(
-    listen: SocketAddr,
-    readiness: Readiness,
-    metrics: Metrics,
-    shutdown: Shutdown,
-) -> Result<(), HealthError> {
-    health::serve(listen, readiness, metrics, shutdown).await
 }
 
 async fn serve(

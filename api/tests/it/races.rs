@@ -1,10 +1,12 @@
 //! Changes at the same time, by several instances.
 
-use futures_util::future::join_all;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::future::{FutureExt, join_all};
 use futures_util::stream::{self, StreamExt};
 use nearcast_api::pair::{Bond, PairIds};
 use nearcast_api::rules::{entry, friend_row};
-use nearcast_api::store::Read;
+use nearcast_api::store::{Direction, Read};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::json;
@@ -25,7 +27,6 @@ async fn a_storm_of_two_instances_ends_in_agreement() {
 /// canonical rows.
 pub async fn agree_after_a_storm(world: &World, twin: &World) {
     let seed = rand::random();
-    eprintln!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let users: Vec<String> = (0..4).map(|_| someone()).collect();
     for user in &users {
@@ -57,33 +58,46 @@ pub async fn agree_after_a_storm(world: &World, twin: &World) {
     steps.buffer_unordered(12).collect::<Vec<()>>().await;
 
     for user in &users {
-        until("what is derived agrees", async || agrees(world, &users, user).await).await;
+        let mut complaint = String::new();
+        let agree = until("what is derived agrees", async || {
+            complaint = disagreement(world, &users, user).await.unwrap_or_default();
+            complaint.is_empty()
+        });
+        if AssertUnwindSafe(agree).catch_unwind().await.is_err() {
+            panic!("seed {seed}: {complaint}");
+        }
     }
 }
 
-async fn agrees(world: &World, users: &[String], viewer: &str) -> bool {
+/// What of a viewer's derived rows disagrees with the canonical ones.
+async fn disagreement(world: &World, users: &[String], viewer: &str) -> Option<String> {
     let mut rows = Vec::new();
     for other in users.iter().filter(|other| *other != viewer) {
         let ids = PairIds::new(viewer, other).unwrap();
         let pair = world.store.pair(&ids, Read::Settled).await.unwrap();
         let name = world.store.user(other).await.unwrap().unwrap().profile.display_name;
         rows.extend(friend_row(&pair, ids.side_of(viewer), &name));
-        let waiting = join_all([("incoming", other), ("outgoing", other)].map(async |(state, other)| {
-            let page = world.get(viewer, &format!("/v1/friends?state={state}")).await;
-            page["friends"].as_array().unwrap().iter().any(|item| item["id"] == *other.as_str())
-        }))
-        .await;
-        let asked = matches!(pair.bond, Bond::Asked(_));
-        if waiting.iter().filter(|waits| **waits).count() != usize::from(asked) {
-            return false;
+        let mut waiting = 0;
+        for direction in [Direction::Incoming, Direction::Outgoing] {
+            let requests = world.store.requests(viewer, direction, None, 100).await.unwrap();
+            waiting += requests.iter().filter(|request| request.other == *other).count();
+        }
+        if waiting != usize::from(matches!(pair.bond, Bond::Asked(_))) {
+            return Some(format!("{waiting} requests of {pair:?}"));
         }
     }
     rows.sort_by(|a, b| a.id.cmp(&b.id));
     let list = world.store.list(viewer).await.unwrap();
     let head = world.store.head(viewer, Read::Settled).await.unwrap();
-    let in_store = list.friends == rows && head.friends as usize == rows.len();
-    let Some(last) = world.lists_of(viewer).await.pop() else { return rows.is_empty() };
-    in_store && last.version == head.version && last.entries == rows.iter().filter_map(entry).collect::<Vec<_>>()
+    if list.friends != rows || head.friends as usize != rows.len() {
+        return Some(format!("{head:?} with {:?} instead of {rows:?}", list.friends));
+    }
+    let entries: Vec<_> = rows.iter().filter_map(entry).collect();
+    match world.lists_of(viewer).await.pop() {
+        Some(last) if last.version == head.version && last.entries == entries => None,
+        None if head.version == 0 => None,
+        last => Some(format!("{head:?} and {last:?} in the log instead of {entries:?}")),
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! `nearcast demo`: everything in one process, simulated phones on real WebSockets, and one user's list as it lives.
 
 pub mod args;
+mod choice;
 mod names;
 mod neighbours;
 mod rates;
@@ -19,12 +20,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::args::DemoArgs;
+use self::choice::liveliest;
 use self::scene::{EMBEDDED, Scene};
 use self::screen::Screen;
 use crate::failure::Failure;
 use crate::output::line;
 use crate::settings::Settings;
-use crate::simulate::fleet::{self, Cast, Play, Watchers};
+use crate::simulate::fleet::{self, Play, Watchers};
+use crate::simulate::graph::Graph;
 use crate::simulate::http::Api;
 use crate::simulate::ledger::Progress;
 use crate::simulate::run::{run_name, set_up, town};
@@ -34,6 +37,8 @@ use crate::simulate::ws::Address;
 
 /// The table is drawn this often.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
+/// Phones are switched on at this rate a second.
+const SWITCHED_ON_PER_S: f64 = 200.0;
 /// Rates are taken, and plain lines printed, this often.
 const READ_EVERY: Duration = Duration::from_secs(1);
 
@@ -44,7 +49,11 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: Shutdown) -> Result<(), Failure> {
     line(format_args!("nearcast demo, {EMBEDDED}"));
     let sign = target::signer(&settings)?;
-    let mut cast = town(run_name(), args.phones, args.friends, args.centre.0, args.seed);
+    let centre = args.centre.0;
+    let graph = Graph::build(args.phones as usize, args.friends as usize, centre, args.seed);
+    let radius_m = f64::from(settings.deployment.default_radius_m);
+    let watched = liveliest(&graph, centre, args.seed, radius_m).ok_or_else(|| anyhow!("there are no phones"))?;
+    let mut cast = town(run_name(), graph, centre, args.seed, SWITCHED_ON_PER_S);
     cast.names = (0..cast.users.len()).map(names::name).collect();
     let (target, stage) = target::embedded(settings, metrics.clone(), &signals).await?;
     line(format_args!("gateway {}  api {}  seed {}", target.ws, target.api, args.seed));
@@ -56,7 +65,6 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
             made = set_up(&api, &cast, None) => made?,
             () = over.begun() => return Ok(None),
         }
-        let watched = watched(&cast)?;
         let mut scene = Scene::of(cast.names[watched].clone());
         line(format_args!("you see what {} sees, who has {} friends", scene.name, cast.friends[watched].len()));
         let (window, steps) = mpsc::unbounded_channel();
@@ -85,12 +93,6 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
         None => line(format_args!("ended before the phones were switched on")),
     }
     Ok(())
-}
-
-/// Whose list is shown: who has the most friends.
-fn watched(cast: &Cast) -> anyhow::Result<usize> {
-    let most = (0..cast.users.len()).max_by_key(|&index| cast.friends[index].len());
-    most.ok_or_else(|| anyhow!("there are no phones"))
 }
 
 /// Shows the list until the phones are gone.

@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use super::*;
+use crate::simulate::graph::Graph;
 use crate::simulate::report::Verdict;
 use crate::simulate::run::{run_name, town};
 
@@ -174,7 +175,7 @@ impl Hub {
 /// 40 phones, 12 friends each, for a few seconds, against such a hub.
 async fn run_against(defect: Defect, sabotage: bool, drop_rate: f64) -> Report {
     let centre = Position::new(52.52, 13.405).unwrap();
-    let cast = town(run_name(), 40, 12, centre, 3);
+    let cast = town(run_name(), Graph::build(40, 12, centre, 3), centre, 3, 50.0);
     let indices: HashMap<String, u32> = cast.users.iter().cloned().zip(0..).collect();
     let people = Mutex::new(cast.users.iter().map(|_| Person::default()).collect());
     let (friends, users) = (cast.friends.clone(), cast.users.clone());

@@ -50,6 +50,8 @@ impl Gait {
 /// One person's seeded way.
 pub(crate) struct Walker {
     rng: ChaCha8Rng,
+    /// Of its own, so that nobody goes elsewhere for being measured more often.
+    noise: ChaCha8Rng,
     centre: Position,
     home: Position,
     at: Position,
@@ -61,13 +63,16 @@ pub(crate) struct Walker {
 }
 
 impl Walker {
-    /// The person numbered `index` of the town that `seed` makes, at home, some way into what they are doing.
+    /// The person numbered `index` of the town that `seed` makes, at home or in the air, some way into what they are doing.
     pub(crate) fn new(home: Position, centre: Position, seed: u64, index: u32) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // The graph draws from stream 0.
         rng.set_stream(1 + u64::from(index));
+        let mut noise = rng.clone();
+        noise.set_stream((3 << 32) + u64::from(index));
         let mut walker = Self {
             rng,
+            noise,
             centre,
             home,
             at: home,
@@ -77,9 +82,14 @@ impl Walker {
             left_s: 0.0,
             reported: None,
         };
-        let gait = walker.draw([0.3, 0.25, 0.3, 0.15]);
+        let gait = walker.draw([0.25, 0.2, 0.25, 0.3]);
         walker.begin(gait);
-        walker.left_s *= walker.rng.random::<f64>();
+        let share = walker.rng.random::<f64>();
+        walker.left_s *= share;
+        if gait == Gait::Fly {
+            let way_m = straight_line_m(home, walker.target);
+            walker.at = ahead(home, bearing(home, walker.target), way_m * share);
+        }
         walker
     }
 
@@ -106,10 +116,15 @@ impl Walker {
 
     /// What the phone measures now: a few metres off, and never twice in a row the same point.
     pub(crate) fn measure(&mut self) -> Point {
-        let off_m = NOISE_M * self.rng.random::<f64>();
-        let point = Point::of(ahead(self.at, self.rng.random_range(0.0..TAU), off_m)).unlike(self.reported);
+        let off_m = NOISE_M * self.noise.random::<f64>();
+        let point = Point::of(ahead(self.at, self.noise.random_range(0.0..TAU), off_m)).unlike(self.reported);
         self.reported = Some(point);
         point
+    }
+
+    /// Where the person is.
+    pub(crate) fn position(&self) -> Position {
+        self.at
     }
 
     /// Metres a second, as a phone would say.
@@ -125,6 +140,7 @@ impl Walker {
         }
     }
 
+    /// By the chances of resting, walking, riding and flying, whose sum is 1.
     fn draw(&mut self, chances: [f64; 4]) -> Gait {
         let mut draw = self.rng.random::<f64>();
         for (gait, chance) in [Gait::Rest, Gait::Walk, Gait::Ride].into_iter().zip(chances) {
@@ -241,6 +257,17 @@ mod tests {
             assert!(straight_line_m(point.position().unwrap(), walker.at) < NOISE_M * 1.01 + 0.02);
             last = Some(point);
         }
+    }
+
+    #[test]
+    fn measuring_leads_nobody_elsewhere() {
+        let (mut measured, mut unseen) = (walker(4, 4), walker(4, 4));
+        for _ in 0..50 {
+            measured.advance(5.0);
+            measured.measure();
+            unseen.advance(5.0);
+        }
+        assert!(straight_line_m(measured.position(), unseen.position()) < 0.01);
     }
 
     #[test]

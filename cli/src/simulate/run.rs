@@ -108,7 +108,8 @@ pub(crate) async fn set_up(api: &Api, cast: &Cast, radius_m: Option<u32>) -> any
 fn cast(args: &SimulateArgs) -> anyhow::Result<Cast> {
     let run = run_name();
     if args.trace.is_empty() {
-        return Ok(town(run, args.phones, args.friends, args.centre.0, args.seed));
+        let graph = Graph::build(args.phones as usize, args.friends as usize, args.centre.0, args.seed);
+        return Ok(town(run, graph, args.centre.0, args.seed, SWITCHED_ON_PER_S));
     }
     let mut movers = Vec::new();
     let mut names = Vec::new();
@@ -128,15 +129,15 @@ fn cast(args: &SimulateArgs) -> anyhow::Result<Cast> {
     Ok(Cast { run, users, names, friends: graph::complete(movers.len()), movers })
 }
 
-/// A town of walkers.
-pub(crate) fn town(run: String, phones: u32, friends: u32, centre: Position, seed: u64) -> Cast {
-    let graph = Graph::build(phones as usize, friends as usize, centre, seed);
+/// A town of walkers, who switch their phones on at a rate a second.
+pub(crate) fn town(run: String, graph: Graph, centre: Position, seed: u64, on_per_s: f64) -> Cast {
+    let phones = graph.homes.len();
     let mover = |(index, &home)| {
-        let starts_s = f64::from(index) / SWITCHED_ON_PER_S;
+        let starts_s = f64::from(index) / on_per_s;
         Mover::walk(Walker::new(home, centre, seed, index), starts_s)
     };
     let movers = (0..).zip(&graph.homes).map(mover).collect();
-    let users = user_ids(&run, seed, phones as usize);
+    let users = user_ids(&run, seed, phones);
     let names = (0..phones).map(|index| format!("Phone {index}")).collect();
     Cast { run, users, names, friends: graph.friends, movers }
 }

@@ -232,7 +232,9 @@ impl Engine {
         }
         if let Some(replaced) = turn.replaced {
             *self.gateways.sessions_mut(replaced.gateway) -= 1;
-            self.supersede(partition, replaced, out);
+            if !replaced.is_same_socket(&session) {
+                self.supersede(partition, replaced, out);
+            }
         }
         self.stats.records_superseded += u64::from(turn.ignored);
         turn.moves

@@ -40,6 +40,13 @@ pub(super) struct Session {
     pub(super) cause: ResetCause,
 }
 
+impl Session {
+    /// Whether both are one socket: a hello that was not acknowledged may be said again.
+    pub(super) fn is_same_socket(&self, other: &Self) -> bool {
+        (self.gateway, self.handle) == (other.gateway, other.handle)
+    }
+}
+
 /// What a record meant for the sessions of its user.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Turn {
@@ -47,7 +54,7 @@ pub(super) struct Turn {
     pub(super) moves: bool,
     /// Its session has a route now that had none.
     pub(super) appeared: bool,
-    /// A session that this one took the place of.
+    /// A session that this one took the place of; on the same socket where the hello was said again.
     pub(super) replaced: Option<Session>,
     /// The record is of a session that has lost its place.
     pub(super) ignored: bool,
@@ -100,6 +107,12 @@ impl Sessions {
         if let Some(known) = self.watching.iter_mut().find(|known| known.hello == session.hello) {
             known.seen_ms = session.seen_ms;
             return Turn::default();
+        }
+        if let Some(known) = self.watching.iter_mut().find(|known| known.is_same_socket(&session)) {
+            if session.hello < known.hello {
+                return IGNORED;
+            }
+            return Turn { appeared: true, replaced: Some(std::mem::replace(known, session)), ..Turn::default() };
         }
         if self.watching.len() < MAX_WATCHING {
             self.watching.push(session);
@@ -222,6 +235,19 @@ mod tests {
         let mut left = handles(&sessions);
         left.sort_unstable();
         assert_eq!(left, [20, 30, 40]);
+    }
+
+    #[test]
+    fn a_hello_said_again_takes_its_own_place() {
+        let mut sessions = Sessions::default();
+        sessions.seen(Role::Reporting, session(10, 1));
+        sessions.seen(Role::Watching, session(11, 2));
+        for (role, hello, handle) in [(Role::Reporting, 20, 1), (Role::Watching, 21, 2)] {
+            let again = sessions.seen(role, session(hello, handle));
+            assert!(again.appeared && again.replaced.is_some_and(|old| old.is_same_socket(&session(hello, handle))));
+            assert_eq!(sessions.seen(role, session(hello - 10, handle)), IGNORED);
+        }
+        assert_eq!(handles(&sessions), [1, 2]);
     }
 
     #[test]

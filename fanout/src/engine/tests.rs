@@ -197,6 +197,15 @@ fn a_newer_session_supersedes_and_the_older_moves_nothing() {
 }
 
 #[test]
+fn a_hello_said_again_is_reset_again_and_not_superseded() {
+    let (mut script, _, bob) = alice_sees_bob(100.0);
+    let mut again = script.event("bob", LocationKind::Hello, Some(bob), None);
+    again.session = nearcast_schemas::event::NO_SESSION;
+    script.send("bob", again);
+    assert_eq!(script.told(), ["bob: reset v1 []"]);
+}
+
+#[test]
 fn watching_sessions_see_the_same_list_and_move_nobody() {
     let (mut script, _, bob) = alice_sees_bob(100.0);
     for _ in 0..3 {

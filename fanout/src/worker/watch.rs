@@ -38,6 +38,7 @@ pub(crate) struct Watch {
 impl Watch {
     pub(crate) async fn run(self, stop: Shutdown) -> Result<(), Error> {
         let mut dog = Watchdog::new(self.stall_after);
+        let mut absent_since = None;
         loop {
             let ready = self.replay.condition() == Condition::Ready;
             tokio::select! {
@@ -51,10 +52,20 @@ impl Watch {
             let ends = match answer {
                 Ok(ends) => {
                     self.broker.ready();
+                    absent_since = None;
                     Some(ends)
                 }
                 Err(Error::Kafka(error)) => {
                     self.broker.degraded(format!("no answer from Kafka: {error}"));
+                    None
+                }
+                // A broker that has just come back does not know its topics yet.
+                Err(Error::Partitions { found: 0, topic, before }) => {
+                    self.broker.degraded(format!("Kafka says that there is no topic {topic}"));
+                    let since = *absent_since.get_or_insert(self.began.elapsed());
+                    if self.began.elapsed().saturating_sub(since) >= self.stall_after {
+                        return Err(Error::Partitions { found: 0, topic, before });
+                    }
                     None
                 }
                 Err(error) => return Err(error),

@@ -313,14 +313,14 @@ impl Gateway {
         let seen = self.batches.len();
         self.until(&format!("a reset of {handle} to {friends:?}"), |batches| {
             batches[seen..].iter().find_map(|batch| {
-                let resets = batch.items.iter().filter_map(|item| match item {
+                let mut resets = batch.items.iter().filter_map(|item| match item {
                     Item::Reset(reset) if reset.handle == handle => Some(reset),
                     _ => None,
                 });
                 let shows = |reset: &&Reset| {
                     reset.entries.iter().map(|entry| entry.friend.as_str()).eq(friends.iter().copied())
                 };
-                resets.filter(shows).next_back().map(|reset| (batch.clone(), reset.clone()))
+                resets.rfind(shows).map(|reset| (batch.clone(), reset.clone()))
             })
         })
     }

@@ -10,7 +10,7 @@ use nearcast_runtime::kafka::{Kafka, KafkaConfig};
 use nearcast_runtime::lifecycle::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::world::{config, deployment, free_address};
+use crate::world::{config, deployment};
 
 fn parts(kafka: Kafka) -> Parts {
     let deployment = deployment("t");
@@ -25,7 +25,9 @@ fn kafka_at(bootstrap: String, embedded: bool) -> Kafka {
 
 #[tokio::test]
 async fn without_kafka_it_says_where_it_looked_and_what_to_run() {
-    let address = free_address().await;
+    // Bound, but nobody answers there.
+    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = deaf.local_addr().unwrap();
     let kafka = kafka_at(address.to_string(), false);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let error = run_on(listener, config("http://127.0.0.1:1"), parts(kafka), Shutdown::new()).await.unwrap_err();

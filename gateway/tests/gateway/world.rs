@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearcast_gateway::{Config, Error, Parts, run_on};
+use nearcast_gateway::{Config, Error, Parts, run_on_both};
 use nearcast_ingest::{Cache, Config as IngestConfig, Ingest, MemoryCache};
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::{AuthConfig, Signer, Verifier};
@@ -122,11 +122,6 @@ pub fn parts(kafka: Kafka, deployment: Deployment, cache: Arc<dyn Cache>) -> Par
     }
 }
 
-/// An address that is free now.
-pub async fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
-
 impl World {
     pub async fn start() -> Self {
         Self::with(|_, _| ()).await
@@ -158,16 +153,16 @@ impl World {
         let topics = Topics::new(&deployment.prefix);
         let api = FakeApi::default();
         let mut config = config(&api.serve().await);
-        config.admin_listen = free_address().await;
         change(&mut config, &mut deployment);
 
         let cache = cache(&deployment);
         let parts = parts(kafka.clone(), deployment, cache.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let admin = config.admin_listen;
+        let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let admin = admin_listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let running = tokio::spawn(run_on(listener, config, parts, shutdown.clone()));
+        let running = tokio::spawn(run_on_both(listener, admin_listener, config, parts, shutdown.clone()));
         let log = Log::read(&kafka, &topics.locations()).await;
         Self { addr, admin, api, log, cache, shutdown, kafka, topics, running, cluster: None }
     }
