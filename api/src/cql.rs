@@ -3,10 +3,12 @@
 //! Compare-and-sets are `SERIAL` and everything else `QUORUM`, over all datacenters: there is one truth about who may
 //! see whom.
 
+mod rows;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use nearcast_schemas::event::{Mode, Sharing};
+use nearcast_schemas::event::Mode;
 use scylla::client::session::Session;
 use scylla::deserialize::row::DeserializeRow;
 use scylla::response::query_result::QueryResult;
@@ -16,7 +18,11 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
 
-use crate::pair::{Bond, Pair, PairIds, Share, Side};
+use self::rows::{
+    FriendRow, HeadRow, INCOMING, ListRow, OUTGOING, PairRow, UserRow, bond_name, change_of, change_text,
+    direction_name, from_int, limit_of, published, sharing_name, to_int, unless_0,
+};
+use crate::pair::{Bond, Pair, PairIds, Side};
 use crate::store::{
     Direction, Due, DueId, Friend, Head, List, ListChange, Profile, Published, Read, Request, RuleChange, Store,
     StoreError, User, Work,
@@ -454,210 +460,6 @@ impl Store for CqlStore {
     }
 }
 
-#[derive(scylla::DeserializeRow)]
-struct UserRow {
-    user_id: String,
-    display_name: String,
-    picture_url: Option<String>,
-    radius_m: Option<i32>,
-    sharing: String,
-    sharing_until: i64,
-    discoverable: bool,
-    mode_version: i64,
-    created_at: i64,
-}
-
-impl UserRow {
-    fn user(self) -> Result<User, StoreError> {
-        Ok(User {
-            profile: Profile {
-                display_name: self.display_name,
-                picture_url: self.picture_url,
-                radius_m: self.radius_m.map(from_int),
-            },
-            mode: Mode {
-                sharing: sharing_of(&self.sharing)?,
-                until: self.sharing_until,
-                discoverable: self.discoverable,
-                version: self.mode_version,
-            },
-            created_at: self.created_at,
-            id: self.user_id,
-        })
-    }
-}
-
-#[derive(scylla::DeserializeRow)]
-struct PairRow {
-    bond: String,
-    since: i64,
-    low_precision: String,
-    low_until: i64,
-    low_within_m: i32,
-    high_precision: String,
-    high_until: i64,
-    high_within_m: i32,
-    version: i64,
-}
-
-impl PairRow {
-    fn pair(self, ids: &PairIds) -> Result<Pair, StoreError> {
-        Ok(Pair {
-            ids: ids.clone(),
-            bond: bond_of(&self.bond)?,
-            since: self.since,
-            low_shares: share(&self.low_precision, self.low_until, self.low_within_m)?,
-            high_shares: share(&self.high_precision, self.high_until, self.high_within_m)?,
-            version: self.version,
-        })
-    }
-}
-
-#[derive(scylla::DeserializeRow)]
-struct HeadRow {
-    #[allow(dead_code, reason = "a partition's key comes with DISTINCT")]
-    viewer: String,
-    version: Option<i64>,
-    radius_m: Option<i32>,
-    friends: Option<i32>,
-    published_version: Option<i64>,
-    published_at: Option<i64>,
-    change: Option<String>,
-}
-
-impl HeadRow {
-    fn head(self) -> Result<Head, StoreError> {
-        Ok(Head {
-            version: self.version.unwrap_or(0),
-            radius_m: self.radius_m.map(from_int),
-            friends: self.friends.map_or(0, from_int),
-            published: published(self.published_version, self.published_at),
-            change: self.change.as_deref().map(change_of).transpose()?,
-        })
-    }
-}
-
-#[derive(scylla::DeserializeRow)]
-struct FriendRow {
-    friend: String,
-    display_name: String,
-    since: i64,
-    their_precision: String,
-    their_until: i64,
-    their_within_m: i32,
-    my_precision: String,
-    my_until: i64,
-    my_within_m: i32,
-}
-
-impl FriendRow {
-    fn friend(self) -> Result<Friend, StoreError> {
-        Ok(Friend {
-            id: self.friend,
-            display_name: self.display_name,
-            theirs: share(&self.their_precision, self.their_until, self.their_within_m)?,
-            mine: share(&self.my_precision, self.my_until, self.my_within_m)?,
-            since: self.since,
-        })
-    }
-}
-
-#[derive(scylla::DeserializeRow)]
-struct ListRow {
-    version: Option<i64>,
-    radius_m: Option<i32>,
-    published_version: Option<i64>,
-    published_at: Option<i64>,
-    friend: Option<String>,
-    display_name: Option<String>,
-    since: Option<i64>,
-    their_precision: Option<String>,
-    their_until: Option<i64>,
-    their_within_m: Option<i32>,
-    my_precision: Option<String>,
-    my_until: Option<i64>,
-    my_within_m: Option<i32>,
-}
-
-impl ListRow {
-    fn friend(self) -> Option<Result<Friend, StoreError>> {
-        let row = FriendRow {
-            friend: self.friend?,
-            display_name: self.display_name?,
-            since: self.since?,
-            their_precision: self.their_precision?,
-            their_until: self.their_until?,
-            their_within_m: self.their_within_m?,
-            my_precision: self.my_precision?,
-            my_until: self.my_until?,
-            my_within_m: self.my_within_m?,
-        };
-        Some(row.friend())
-    }
-}
-
-const INCOMING: &str = "incoming";
-const OUTGOING: &str = "outgoing";
-
-fn direction_name(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Incoming => INCOMING,
-        Direction::Outgoing => OUTGOING,
-    }
-}
-
-fn bond_name(bond: Bond) -> &'static str {
-    match bond {
-        Bond::Strangers => "strangers",
-        Bond::Asked(Side::Low) => "low_asked",
-        Bond::Asked(Side::High) => "high_asked",
-        Bond::Friends => "friends",
-    }
-}
-
-fn bond_of(name: &str) -> Result<Bond, StoreError> {
-    match name {
-        "strangers" => Ok(Bond::Strangers),
-        "low_asked" => Ok(Bond::Asked(Side::Low)),
-        "high_asked" => Ok(Bond::Asked(Side::High)),
-        "friends" => Ok(Bond::Friends),
-        other => Err(StoreError::Broken(format!("a pair is {other:?}, which this version does not know"))),
-    }
-}
-
-fn sharing_name(sharing: Sharing) -> &'static str {
-    match sharing {
-        Sharing::Exact => "exact",
-        Sharing::Coarse => "coarse",
-        Sharing::Hidden => "hidden",
-    }
-}
-
-fn sharing_of(name: &str) -> Result<Sharing, StoreError> {
-    match name {
-        "exact" => Ok(Sharing::Exact),
-        "coarse" => Ok(Sharing::Coarse),
-        "hidden" => Ok(Sharing::Hidden),
-        other => Err(StoreError::Broken(format!("somebody shares {other:?}, which this version does not know"))),
-    }
-}
-
-fn share(precision: &str, until: i64, within_m: i32) -> Result<Share, StoreError> {
-    Ok(Share { precision: sharing_of(precision)?, until, within_m: from_int(within_m) })
-}
-
-fn published(version: Option<i64>, at: Option<i64>) -> Option<Published> {
-    Some(Published { version: version?, at: at? })
-}
-
-fn change_text(change: &RuleChange) -> Result<String, StoreError> {
-    serde_json::to_string(change).map_err(broken)
-}
-
-fn change_of(text: &str) -> Result<RuleChange, StoreError> {
-    serde_json::from_str(text).map_err(broken)
-}
-
 /// Whether the condition held; the first column of every answer to a conditional statement.
 fn applied(result: QueryResult) -> Result<bool, StoreError> {
     let rows = result.into_rows_result().map_err(broken)?;
@@ -667,22 +469,4 @@ fn applied(result: QueryResult) -> Result<bool, StoreError> {
 
 fn broken(error: impl std::fmt::Display) -> StoreError {
     StoreError::Broken(error.to_string())
-}
-
-/// A column that was never written is null, which a version of 0 stands for.
-fn unless_0(version: i64) -> Option<i64> {
-    (version != 0).then_some(version)
-}
-
-/// CQL's `int`. Metres and numbers of friends are far below its end.
-fn to_int(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-fn from_int(number: i32) -> u32 {
-    u32::try_from(number).unwrap_or(0)
-}
-
-fn limit_of(limit: usize) -> i32 {
-    i32::try_from(limit).unwrap_or(i32::MAX)
 }

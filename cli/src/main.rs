@@ -48,7 +48,10 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "logging may not have started, and a person or a script is waiting for the reason")]
+#[expect(
+    clippy::print_stderr,
+    reason = "logging may not have started, and a person or a script is waiting for the reason"
+)]
 fn complain(failure: &Failure) {
     eprintln!("nearcast: {failure}");
 }
@@ -129,7 +132,7 @@ async fn serve(settings: Settings, services: &[Service], embedded: bool) -> Resu
 
 /// Logs of a command that answers on standard output: warnings alone.
 fn quietly(settings: &Settings) -> Result<(), Failure> {
-    telemetry::init(&TelemetryConfig { filter: "error,scylla=off".to_owned(), ..settings.telemetry.clone() })?;
+    telemetry::init(&TelemetryConfig { filter: "error".to_owned(), ..settings.telemetry.clone() })?;
     Ok(())
 }
 

@@ -67,8 +67,7 @@ impl Shared {
     /// # Errors
     /// When the configuration cannot be used.
     pub fn real(settings: Arc<Settings>, metrics: Metrics) -> Result<(Self, Beside), Failure> {
-        let (cache, writer) =
-            RedisCache::new(&settings.redis, &settings.deployment).map_err(Failure::configuration)?;
+        let (cache, writer) = RedisCache::new(&settings.redis, &settings.deployment).map_err(Failure::configuration)?;
         let shutdown = Shutdown::new();
         let component = Readiness::default().component("redis");
         let writer = tokio::spawn(writer.run(component, shutdown.clone()));
@@ -82,23 +81,18 @@ impl Shared {
     /// # Errors
     /// When the cluster does not start.
     pub fn embedded(settings: Arc<Settings>, metrics: Metrics) -> Result<(Self, Databases, Beside), Failure> {
-        let mut names: Vec<_> =
-            topics::specs(&settings).into_iter().map(|spec| (spec.name, spec.partitions)).collect();
+        let mut names: Vec<_> = topics::specs(&settings).into_iter().map(|spec| (spec.name, spec.partitions)).collect();
         names.push((Topics::new(&settings.deployment.prefix).gateway(&settings.gateway.id), 1));
         let cluster = Embedded::start(&names)?;
         let kafka = Kafka::new(cluster.config());
         let cache = Arc::new(MemoryCache::new(&settings.deployment));
-        let databases = Databases { store: Arc::new(MemoryStore::default()), history: Arc::new(MemoryHistory::default()) };
+        let databases =
+            Databases { store: Arc::new(MemoryStore::default()), history: Arc::new(MemoryHistory::default()) };
         let shared = Self::new(settings, metrics, kafka, cache)?;
         Ok((shared, databases, Beside { embedded: Some(cluster), writer: None }))
     }
 
-    fn new(
-        settings: Arc<Settings>,
-        metrics: Metrics,
-        kafka: Kafka,
-        cache: Arc<dyn Cache>,
-    ) -> Result<Self, Failure> {
+    fn new(settings: Arc<Settings>, metrics: Metrics, kafka: Kafka, cache: Arc<dyn Cache>) -> Result<Self, Failure> {
         let codec = Codec::new(settings.schema_ids);
         let verifier = Verifier::new(&settings.auth).map_err(Failure::configuration)?;
         Ok(Self { settings, metrics, kafka, cache, codec, verifier })
@@ -180,7 +174,8 @@ impl Databases {
         }
         let unprepared = |error: &dyn std::fmt::Display| anyhow!("Cassandra: {error}");
         let store = CqlStore::new(Arc::clone(&session)).await.map_err(|error| unprepared(&error))?;
-        let history = CqlHistory::new(session, settings.history_sink.keep_days).await.map_err(|error| unprepared(&error))?;
+        let history =
+            CqlHistory::new(session, settings.history_sink.keep_days).await.map_err(|error| unprepared(&error))?;
         Ok(Self { store: Arc::new(store), history: Arc::new(history) })
     }
 }

@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn reads_the_settings_with_their_comments() {
-        let file = "# About.\n\n# A section.\n[a]\n# What.\n# More.\nx = \"1, 2\"\n# y = \"z\"\n[b.c]\n# \"q.r\" = \"s\"\n";
+        let file =
+            "# About.\n\n# A section.\n[a]\n# What.\n# More.\nx = \"1, 2\"\n# y = \"z\"\n[b.c]\n# \"q.r\" = \"s\"\n";
         let found = settings(file);
         let expect = [
             ("a.x", "\"1, 2\"", true, vec!["What.", "More."]),
@@ -104,7 +105,11 @@ mod tests {
         }
         assert_eq!(found.len(), expect.len());
         let env = environment(file);
-        assert_eq!(env, "# What.\n# More.\nNEARCAST_A__X='1, 2'\n# NEARCAST_A__Y=z\n# NEARCAST_B_C__Q_R=s\n".replace("B_C__Q_R", &variable("b.c.q.r")["NEARCAST_".len()..]));
+        assert_eq!(
+            env,
+            "# What.\n# More.\nNEARCAST_A__X='1, 2'\n# NEARCAST_A__Y=z\n# NEARCAST_B_C__Q_R=s\n"
+                .replace("B_C__Q_R", &variable("b.c.q.r")["NEARCAST_".len()..])
+        );
     }
 
     #[test]

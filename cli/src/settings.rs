@@ -79,7 +79,8 @@ impl Settings {
     /// [`Failure::Configuration`] with the first thing that is wrong and where it was said.
     pub fn load(file: Option<&Path>, set: &[(String, String)]) -> Result<Self, Failure> {
         // A variable that is not UTF-8 cannot be a setting.
-        let env = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
+        let env =
+            std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)));
         Self::from_layers(file, env, set).map_err(Failure::Configuration)
     }
 

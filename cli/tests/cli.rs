@@ -41,7 +41,8 @@ fn every_variable_it_names_is_one() {
 #[test]
 fn later_layers_win_and_secrets_are_not_shown() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(b"[deployment]\nprefix = \"by_file\"\nfriend_ttl_s = 900\n[redis]\npassword = \"hunter1\"\n").unwrap();
+    file.write_all(b"[deployment]\nprefix = \"by_file\"\nfriend_ttl_s = 900\n[redis]\npassword = \"hunter1\"\n")
+        .unwrap();
     let path = file.path().to_str().unwrap();
     let shown = said(
         nearcast(&["config", "show", "--set", "deployment.prefix=by_flag"])
@@ -66,7 +67,11 @@ fn a_bad_configuration_exits_64_and_says_what_and_where() {
     bad(&["config", "check", "--config", "/nowhere.toml"], 64, &["cannot read the configuration file /nowhere.toml"]);
     let silence = ["deployment.max_silence_s", "a third of friend_ttl_s"];
     bad(&["config", "check", "--set", "deployment.max_silence_s=300"], 64, &silence);
-    bad(&["config", "check", "--set", "auth.hs256_secret=short"], 64, &["auth.hs256_secret must have at least 32 bytes"]);
+    bad(
+        &["config", "check", "--set", "auth.hs256_secret=short"],
+        64,
+        &["auth.hs256_secret must have at least 32 bytes"],
+    );
     bad(&["config", "check", "--set", "telemetry.filter=info,["], 64, &["telemetry.filter"]);
     bad(&["config", "check", "--set", "redis.nodes="], 64, &["redis.nodes"]);
     bad(&["config", "check", "--set", "ingest.max_in_flight=0"], 64, &["ingest.max_in_flight must be at least 1"]);

@@ -6,7 +6,6 @@ mod run;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use nearcast_runtime::cql::{self, CqlConfig};
@@ -19,9 +18,10 @@ use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use run::{PATIENCE, Running, Said, Stack, free, nearcast, said, strs, until_body};
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 /// Each run judges whether everything is seen within two seconds: they take turns.
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Every service in one process on the real servers.
 struct Deployment {
@@ -168,7 +168,7 @@ fn assert_clean(said: &Said, report: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn phones_see_what_they_must_and_nothing_accepted_is_lost() {
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = TURN.lock().await;
     let deployment = Deployment::start().await;
     let options = "--phones 60 --friends 10 --duration 30s --seed 11 --drop-rate 1 --report-every 2s";
     let (said, report) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
@@ -200,7 +200,7 @@ fn recordings() -> Vec<PathBuf> {
 #[tokio::test(flavor = "multi_thread")]
 async fn recorded_ways_meet_and_part() {
     let files = recordings();
-    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _turn = TURN.lock().await;
     let deployment = Deployment::start().await;
     // At 150 times the pace a hike of hours takes a minute and a half, and friends who set out one after the other are
     // farther apart than a kilometre on the way.

@@ -29,8 +29,7 @@ fn count(report: &Value, field: &str) -> u64 {
 
 #[test]
 fn phones_that_drop_their_sockets_see_what_they_must() {
-    let (said, report) =
-        simulate("--phones 40 --friends 10 --duration 20s --seed 42 --drop-rate 1 --report-every 2s");
+    let (said, report) = simulate("--phones 40 --friends 10 --duration 20s --seed 42 --drop-rate 1 --report-every 2s");
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     for field in ["missing", "wrong", "stale", "distances_off", "digest_mismatches", "reports_unacknowledged"] {
         assert_eq!(count(&report, field), 0, "{field}: {}", said.out);

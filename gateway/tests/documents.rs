@@ -74,7 +74,7 @@ fn misfit(document: &Value, schema: &Value, value: &Value, at: &str) -> Option<S
             .enumerate()
             .find_map(|(i, item)| misfit(document, &schema["items"], item, &format!("{at}[{i}]")));
     }
-    let Some(fields) = value.as_object() else { return None };
+    let fields = value.as_object()?;
     let (mut properties, mut required) = (Vec::new(), Vec::new());
     gather(document, schema, &mut properties, &mut required);
     if let Some(missing) = required.iter().find(|name| !fields.contains_key(**name)) {

@@ -208,7 +208,7 @@ async fn stores_each_report_once(log: &Log, history: Arc<dyn History>) {
         let rows = rows(&*history, user, 40).await;
         assert!(rows.is_sorted_by_key(HistoryRow::key));
         assert!(rows.iter().all(|row| (row.lat - 10.0 - row.n as f64 / 1_000.0).abs() < 1e-9));
-        assert_eq!(rows[3].late, true);
+        assert!(rows[3].late);
         assert_eq!(rows[4].heading_deg, Some(90.0));
     }
     sink.stop().await;

@@ -136,7 +136,8 @@ pub async fn connect_as(config: &CqlConfig, component: &Component) -> Result<Arc
             Err(error) => error.to_string(),
         };
         let nodes = config.nodes.join(", ");
-        if begun.elapsed() + RETRY_PAUSE >= config.startup_wait {
+        let left = config.startup_wait.saturating_sub(begun.elapsed());
+        if left.is_zero() {
             let absent = CqlError::Absent { nodes, waited: begun.elapsed(), detail };
             component.not_ready(absent.to_string());
             return Err(absent);
@@ -148,7 +149,7 @@ pub async fn connect_as(config: &CqlConfig, component: &Component) -> Result<Arc
                 config.startup_wait.as_secs(),
             ));
         }
-        tokio::time::sleep(RETRY_PAUSE).await;
+        tokio::time::sleep(RETRY_PAUSE.min(left)).await;
     }
 }
 

@@ -319,7 +319,8 @@ impl Kafka {
                 Err(error) => return Err(error),
             };
             let absent = KafkaError::Absent { bootstrap: config.bootstrap.clone(), waited: begun.elapsed(), detail };
-            if begun.elapsed() + RETRY_PAUSE >= config.startup_wait {
+            let left = config.startup_wait.saturating_sub(begun.elapsed());
+            if left.is_zero() {
                 component.not_ready(absent.to_string());
                 return Err(absent);
             }
@@ -331,7 +332,7 @@ impl Kafka {
                     config.bootstrap
                 ));
             }
-            tokio::time::sleep(RETRY_PAUSE).await;
+            tokio::time::sleep(RETRY_PAUSE.min(left)).await;
         }
     }
 

@@ -54,6 +54,10 @@ const SECONDS: &[f64] =
 const SIZES: &[f64] =
     &[1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
 
+/// The database driver complains at each attempt, where the services say once what they wait for, and passes on a warning
+/// about `USE` at each connection, which is harmless with one keyspace a session. A filter that names these overrides it.
+const QUIET: &str = "scylla=warn,scylla::network=error,scylla::cluster::metadata=off";
+
 /// Samples of histograms gather until somebody reads them; this bounds that time where nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -101,7 +105,7 @@ impl Metrics {
 /// # Errors
 /// When the filter is malformed, or logging was started before.
 pub fn init(config: &TelemetryConfig) -> Result<Metrics, TelemetryError> {
-    let filter = EnvFilter::try_new(&config.filter)?;
+    let filter = filter(config)?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
@@ -116,8 +120,13 @@ pub fn init(config: &TelemetryConfig) -> Result<Metrics, TelemetryError> {
 /// # Errors
 /// When it is malformed.
 pub fn check(config: &TelemetryConfig) -> Result<(), TelemetryError> {
+    filter(config).map(drop)
+}
+
+fn filter(config: &TelemetryConfig) -> Result<EnvFilter, TelemetryError> {
+    // Checked alone first, so that an error speaks of what was configured.
     EnvFilter::try_new(&config.filter)?;
-    Ok(())
+    Ok(EnvFilter::try_new(format!("{QUIET},{}", config.filter))?)
 }
 
 #[cfg(test)]

@@ -248,7 +248,13 @@ impl Refusal {
             Self::MethodNotAllowed => {
                 ("method_not_allowed", 405, None, Never, "This path does not take that method; see /openapi.json.")
             }
-            Self::UpgradeRequired => ("upgrade_required", 426, None, Never, "This path speaks WebSocket (RFC 6455, version 13): ask for an upgrade."),
+            Self::UpgradeRequired => (
+                "upgrade_required",
+                426,
+                None,
+                Never,
+                "This path speaks WebSocket (RFC 6455, version 13): ask for an upgrade.",
+            ),
             Self::Oneself => ("oneself", 422, None, Never, "You cannot befriend yourself."),
             Self::TooManyFriends => {
                 ("too_many_friends", 409, None, Never, "One of the two has reached the cap of 5000 friends.")

@@ -165,7 +165,9 @@ async fn item(service: &Service, id: String, since: i64, sharing: Option<ShareBo
     Ok(FriendItem { id, display_name, picture_url, since, sharing })
 }
 
-/// Asks somebody for friendship. Who was asked by that user becomes a friend.
+/// Asks somebody for friendship.
+///
+/// Whoever was asked by that user becomes a friend at once.
 #[utoipa::path(
     post, path = "/v1/friends/{id}/request", tag = "friends",
     params(("id" = String, Path, description = "The other user's id")),
@@ -179,7 +181,9 @@ pub(super) async fn request_friend(
     step(&service, &me, &other, Step::Request).await
 }
 
-/// Accepts what somebody asked. Both then share with each other, exactly and without an end.
+/// Accepts what somebody asked.
+///
+/// Both then share with each other, exactly and without an end.
 #[utoipa::path(
     post, path = "/v1/friends/{id}/accept", tag = "friends",
     params(("id" = String, Path, description = "The other user's id")),
@@ -199,8 +203,9 @@ async fn step(service: &Service, me: &str, other: &str, step: Step) -> Result<Js
     Ok(Json(StateBody { state }))
 }
 
-/// Removes a friend, declines a request or takes one back. Neither sees a position that the other reports after the
-/// answer.
+/// Removes a friend, declines a request or takes one back.
+///
+/// Neither sees a position that the other reports after the answer.
 #[utoipa::path(
     delete, path = "/v1/friends/{id}", tag = "friends",
     params(("id" = String, Path, description = "The other user's id")),
@@ -215,7 +220,9 @@ pub(super) async fn remove_friend(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Changes what the caller shares with a friend. It holds for every position reported after the answer.
+/// Changes what the caller shares with a friend.
+///
+/// It holds for every position reported after the answer.
 #[utoipa::path(
     put, path = "/v1/friends/{id}/sharing", tag = "friends",
     params(("id" = String, Path, description = "The friend's id")),

@@ -86,8 +86,10 @@ pub(super) struct RefusedReport {
     code: &'static str,
 }
 
-/// Takes reports. What is `accepted` is in the log. After `unknown` or `busy` all of them may be sent again: a report
-/// that is sent twice is one report.
+/// Takes reports of a phone that can only make one call in the background.
+///
+/// What is `accepted` is in the log. After `unknown` or `busy` all of them may be sent again: a report that is sent
+/// twice is one report.
 #[utoipa::path(
     post, path = "/v1/me/locations", tag = "positions",
     request_body = Reports,

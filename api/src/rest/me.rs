@@ -173,7 +173,9 @@ pub(super) async fn get_me(State(service): State<Arc<Service>>, Caller(me): Call
     Ok(Json(Me::of(user, &service.deployment)))
 }
 
-/// Replaces the caller's profile. Friends see a new name within seconds.
+/// Replaces the caller's profile.
+///
+/// Friends see a new name within seconds.
 #[utoipa::path(put, path = "/v1/me", tag = "me", request_body = NewProfile, responses((status = 200, body = Me)))]
 pub(super) async fn put_me(
     State(service): State<Arc<Service>>,
@@ -222,7 +224,9 @@ pub(super) async fn get_sharing(
     Ok(Json(SharingNow::of(&user.mode, now_ms())))
 }
 
-/// Changes how the caller shares with everybody. It holds for every position reported after the answer.
+/// Changes how the caller shares with everybody.
+///
+/// It holds for every position reported after the answer.
 #[utoipa::path(put, path = "/v1/me/sharing", tag = "me", request_body = NewSharing, responses((status = 200, body = SharingNow)))]
 pub(super) async fn put_sharing(
     State(service): State<Arc<Service>>,

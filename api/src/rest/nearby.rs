@@ -97,6 +97,9 @@ impl NearbyFriend {
 }
 
 /// The caller's friends who are nearby, nearest first, by page.
+///
+/// The first page fixes the order for 60 s; each page shows those who may be shown when it is asked for, so it may be
+/// shorter than its limit.
 #[utoipa::path(get, path = "/v1/nearby", tag = "positions", params(Page), responses((status = 200, body = NearbyPage)))]
 pub(super) async fn get_nearby(
     State(service): State<Arc<Service>>,

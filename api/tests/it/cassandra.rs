@@ -50,11 +50,16 @@ async fn cassandra_keeps_the_contract() {
 }
 
 async fn service(store: Arc<dyn Store>) {
-    let config = Config { settle_after: Duration::from_secs(1), ..config() };
-    let world = World::with(config.clone(), store, Arc::new(MemoryCache::new(&deployment()))).await;
-    let twin = world.twin(config).await;
-    races::agree_after_a_storm(&world, &twin).await;
-    twin.stop().await;
+    let world = async |config| World::with(config, Arc::clone(&store), Arc::new(MemoryCache::new(&deployment()))).await;
+    // The sweepers meddle with what is under way.
+    let meddling = Config { settle_after: Duration::from_secs(1), ..config() };
+    let one = world(meddling.clone()).await;
+    let two = one.twin(meddling).await;
+    races::agree_after_a_storm(&one, &two).await;
+    two.stop().await;
+    one.stop().await;
+
+    let world = world(config()).await;
     life::whole_life(&world).await;
     life::opposite_requests(&world).await;
     lists::follows_every_change(&world).await;

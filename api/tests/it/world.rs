@@ -398,7 +398,7 @@ pub fn pluck(array: &Value, key: &str) -> Vec<Value> {
 
 /// Asks until it is so.
 pub async fn until(what: &str, mut so: impl AsyncFnMut() -> bool) {
-    let limit = tokio::time::timeout(Duration::from_secs(20), async {
+    let limit = tokio::time::timeout(Duration::from_secs(60), async {
         while !so().await {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

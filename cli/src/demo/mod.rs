@@ -74,6 +74,7 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
             seed: args.seed,
             report_every: args.report_every,
             drop_rate: args.drop_rate,
+            away: None,
             slack: Duration::from_secs(2),
             sabotage: false,
             embedded: true,

@@ -33,6 +33,9 @@ pub struct SimulateArgs {
     /// The share of sockets that drop in a minute: half are cut, half are closed
     #[arg(long, default_value_t = 0.02, value_parser = rate)]
     pub drop_rate: f64,
+    /// Phones that close their socket come back after this; longer than the TTL, they fall silent. By default at once
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub away: Option<Duration>,
     /// About how often each phone reports, at least 200ms
     #[arg(long, default_value = "5s", value_parser = report_every)]
     pub report_every: Duration,

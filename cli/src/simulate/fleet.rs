@@ -56,6 +56,8 @@ pub(crate) struct Play {
     pub(crate) report_every: Duration,
     /// Sockets lost a minute and socket.
     pub(crate) drop_rate: f64,
+    /// How long whoever closes the app stays away.
+    pub(crate) away: Option<Duration>,
     /// How long a change may take to be seen.
     pub(crate) slack: Duration,
     /// Phones lose one update in a thousand.
@@ -96,6 +98,7 @@ pub(crate) async fn run(
         report_every: play.report_every,
         seed: play.seed,
         drop_rate: play.drop_rate,
+        away: play.away,
         sabotage: play.sabotage.then(Sabotage::default),
         ledger,
         quiet: quiet.clone(),

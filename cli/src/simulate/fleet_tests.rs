@@ -192,6 +192,7 @@ async fn run_against(defect: Defect, sabotage: bool, drop_rate: f64) -> Report {
         seed: 3,
         report_every: Duration::from_millis(1_500),
         drop_rate,
+        away: None,
         slack: Duration::from_millis(500),
         sabotage,
         embedded: false,

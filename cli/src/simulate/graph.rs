@@ -38,6 +38,14 @@ impl Graph {
     }
 }
 
+/// Each friendship of a symmetric graph once, in an order in which neighbours have hardly anybody in common: whoever
+/// makes several at once does not change one person's friends several times at once.
+pub(crate) fn scattered(friends: &[Vec<u32>]) -> Vec<(u32, u32)> {
+    let mut pairs = pairs(friends);
+    pairs.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    pairs
+}
+
 /// Each friendship of a symmetric graph once, the lower index first.
 pub(crate) fn pairs(friends: &[Vec<u32>]) -> Vec<(u32, u32)> {
     let of = |(a, list): (usize, &Vec<u32>)| {
@@ -149,6 +157,17 @@ mod tests {
         let friends = mean(&pairs(&graph.friends));
         let anybody = mean(&pairs(&complete(400)));
         assert!(friends < 0.7 * anybody, "{friends} m against {anybody} m");
+    }
+
+    #[test]
+    fn scattered_friendships_are_the_same_and_seldom_meet() {
+        let graph = Graph::build(200, 20, centre(), 1);
+        let scattered = scattered(&graph.friends);
+        let meet = scattered.windows(2).filter(|w| w[0].0 == w[1].0 || w[0].1 == w[1].1).count();
+        assert!(meet * 20 < scattered.len(), "{meet} of {}", scattered.len());
+        let mut sorted = scattered;
+        sorted.sort_unstable();
+        assert_eq!(sorted, pairs(&graph.friends));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::frames::Problem;
 use super::phone::Sign;
 
 /// Calls under way at once.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 32;
 /// A call that is to be repeated is repeated this often, with 100 ms doubling between.
 const ATTEMPTS: u32 = 8;
 /// Friends to a page.

@@ -185,6 +185,7 @@ impl Walker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::graph::{self, Graph};
     use super::*;
 
     fn walker(seed: u64, index: u32) -> Walker {
@@ -228,23 +229,28 @@ mod tests {
     }
 
     #[test]
-    fn eight_kilometres_are_crossed_within_a_minute() {
+    fn friends_cross_eight_kilometres_within_a_minute() {
         let centre = Position::new(52.52, 13.405).unwrap();
+        let graph = Graph::build(200, 20, centre, 11);
+        let pairs = graph::pairs(&graph.friends);
         let mut walkers: Vec<Walker> =
-            (0..50).map(|i| Walker::new(ahead(centre, f64::from(i), 5_000.0), centre, 11, i)).collect();
+            (0..).zip(&graph.homes).map(|(i, &home)| Walker::new(home, centre, 11, i)).collect();
         let near = |walkers: &[Walker]| -> Vec<bool> {
-            let pair = |i: usize| straight_line_m(walkers[i].at, walkers[(i + 7) % 50].at) <= 8_000.0;
-            (0..50).map(pair).collect()
+            let metres = |&(a, b): &(u32, u32)| straight_line_m(walkers[a as usize].at, walkers[b as usize].at);
+            pairs.iter().map(|pair| metres(pair) <= 8_000.0).collect()
         };
-        let mut crossings = 0;
         let mut before = near(&walkers);
+        let in_range = before.iter().filter(|&&near| near).count() as f64 / pairs.len() as f64;
+        let mut crossings = 0;
         for _ in 0..12 {
-            walkers.iter_mut().for_each(|w| w.advance(5.0));
+            walkers.iter_mut().for_each(|walker| walker.advance(5.0));
             let now = near(&walkers);
             crossings += now.iter().zip(&before).filter(|(a, b)| a != b).count();
             before = now;
         }
-        assert!(crossings >= 15, "{crossings} crossings of 50 pairs in a minute");
+        let share = crossings as f64 / pairs.len() as f64;
+        assert!((0.2..0.8).contains(&in_range), "{in_range} of the pairs are in range");
+        assert!(share > 0.2, "{share} crossings a pair and minute");
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Common {
     pub(crate) report_every: Duration,
     pub(crate) seed: u64,
     pub(crate) drop_rate: f64,
+    /// Whoever closes the app comes back after this; at once, where it is not said.
+    pub(crate) away: Option<Duration>,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) ledger: UnboundedSender<Told>,
     /// No new reports and no faults from here on.
@@ -116,7 +118,11 @@ impl Phone {
                     failed = 0;
                     bye.reconnect_in_ms.map(Duration::from_millis)
                 }
-                Ok(End::Fault(_) | End::Lost) => {
+                Ok(End::Fault(fault)) => {
+                    failed = 0;
+                    self.common.away.filter(|_| fault == Fault::Close)
+                }
+                Ok(End::Lost) => {
                     failed = 0;
                     None
                 }

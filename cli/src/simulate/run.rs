@@ -81,6 +81,7 @@ async fn play(
         seed: args.seed,
         report_every: args.report_every,
         drop_rate: args.drop_rate,
+        away: args.away,
         slack: args.slack,
         sabotage: args.sabotage,
         embedded: args.embedded,
@@ -94,7 +95,7 @@ async fn play(
 
 /// Users, friendships, and a look at whether they are there.
 pub(crate) async fn set_up(api: &Api, cast: &Cast, radius_m: Option<u32>) -> anyhow::Result<()> {
-    let pairs = graph::pairs(&cast.friends);
+    let pairs = graph::scattered(&cast.friends);
     let began = std::time::Instant::now();
     let (users, friendships) = (cast.users.len(), pairs.len());
     api.make_users(&cast.users, &cast.names, radius_m, |n| show(&format!("{n}/{users} users"))).await?;

@@ -42,6 +42,10 @@ pub enum Step {
         gateway: usize,
         ahead: bool,
     },
+    /// The hello once more, because nobody knows whether Kafka took it.
+    HelloAgain {
+        user: usize,
+    },
     Fix {
         user: usize,
         which: Which,
@@ -147,6 +151,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         12 => (user.clone(), prop::bool::weighted(0.25), prop::option::weighted(0.8, place()), 0..GATEWAYS,
                prop::bool::weighted(0.1))
             .prop_map(|(user, watching, place, gateway, ahead)| Step::Hello { user, watching, place, gateway, ahead }),
+        1 => user.clone().prop_map(|user| Step::HelloAgain { user }),
         30 => (user.clone(), which(), place(), prop::bool::weighted(0.1))
             .prop_map(|(user, which, place, old_mode)| Step::Fix { user, which, place, old_mode }),
         5 => (user.clone(), which(), any::<bool>())

@@ -99,6 +99,7 @@ impl World {
             Step::Hello { user, watching, place, gateway, ahead } => {
                 self.hello(&name(*user), *watching, place.map(|p| p.around(self.middle)), *gateway, *ahead);
             }
+            Step::HelloAgain { user } => self.hello_again(&name(*user)),
             Step::Fix { user, which, place, old_mode } => {
                 let place = Some(place.around(self.middle));
                 self.record(&name(*user), LocationKind::Fix, *which, place, |event, old| {
@@ -162,6 +163,16 @@ impl World {
         let mut event = self.event(user, LocationKind::Hello, Some(session), place);
         event.session = NO_SESSION;
         event.list_version = self.lists.get(user).map_or(0, |list| list.version) + i64::from(ahead);
+        self.append(user, event);
+    }
+
+    fn hello_again(&mut self, user: &str) {
+        let Some(mut session) = self.session(user, Which::Latest) else { return };
+        let mut event = self.event(user, LocationKind::Hello, Some(session), None);
+        event.session = NO_SESSION;
+        let known = self.sessions.entry(user.to_owned()).or_default().iter_mut();
+        session.hello = self.log.len() as i64;
+        known.filter(|known| known.handle == session.handle).for_each(|known| *known = session);
         self.append(user, event);
     }
 
