@@ -9,15 +9,26 @@ NEARCAST_DEPLOYMENT__PREFIX=readme$(date +%s%N | tail -c 10)
 export NEARCAST_DEPLOYMENT__PREFIX
 # Few partitions: this deployment is small, and its topics are deleted afterwards.
 export NEARCAST_TOPICS__LOCATIONS_PARTITIONS=4 NEARCAST_TOPICS__VISIBILITY_PARTITIONS=4
+# Where the runner found the servers, if not at the ports that the README has.
+[ -z "${NEARCAST_TEST_KAFKA:-}" ] || export NEARCAST_KAFKA__BOOTSTRAP=$NEARCAST_TEST_KAFKA
+[ -z "${NEARCAST_TEST_REDIS:-}" ] || export NEARCAST_REDIS__NODES=$NEARCAST_TEST_REDIS
+[ -z "${NEARCAST_TEST_CASSANDRA:-}" ] || export NEARCAST_CASSANDRA__NODES=$NEARCAST_TEST_CASSANDRA
 passed=0
 failed=0
 output=$(mktemp)
 finish() {
-  jobs -p | xargs -r kill 2>/dev/null
-  wait
+  local running
+  running=$(jobs -p)
+  # shellcheck disable=SC2086  # a list of pids
+  kill "$open" $running 2>/dev/null
+  # shellcheck disable=SC2086
+  wait $running
   rm -f "$output"
 }
 trap finish EXIT
+# A reader's terminal stays open; wscat ends when its input does.
+exec < <(exec tail -f /dev/null)
+open=$!
 
 # block NAME: the shell commands under `<!-- run: NAME -->`.
 block() {

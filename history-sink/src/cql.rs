@@ -1,7 +1,7 @@
 //! The history in Cassandra or ScyllaDB.
 //!
-//! Partitioned by user and day (UTC), so that no partition grows past a day's reports. The write timestamp is the
-//! broker's append time: writing a record again, in whatever order, leaves the same row.
+//! Partitioned by user and day (UTC), so that no partition grows past a day's reports. The write timestamp
+//! follows from the broker's append time: writing a record again, in whatever order, leaves the same row.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -135,7 +135,7 @@ impl CqlHistory {
             partition: row.partition,
             offset: row.offset,
             late: row.late,
-            written_at_us: row.appended_at * 1_000,
+            written_at_us: written_at_us(row),
             ttl_s: i32::from(self.keep_days) * 86_400,
         };
         self.session.execute_unpaged(&self.insert, values).await.map(drop).map_err(error_of)
@@ -200,6 +200,13 @@ impl History for CqlHistory {
         }
         Ok(found)
     }
+}
+
+/// The write timestamp: the append time. A late row is written as of a minute before its fix, so that a report that was
+/// shown as now and came once more, late, stays what it was; and an erasure outlasts both.
+fn written_at_us(row: &HistoryRow) -> i64 {
+    let at_ms = if row.late { row.appended_at.min(row.fixed_at - 60_000) } else { row.appended_at };
+    at_ms * 1_000
 }
 
 fn day_of(fixed_at: i64) -> CqlDate {

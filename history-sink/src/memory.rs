@@ -29,7 +29,11 @@ impl History for MemoryHistory {
         let mut users = self.users();
         for row in rows {
             let history = users.entry(row.user.clone()).or_default();
-            history.insert(row.key(), row.clone());
+            let known = history.entry(row.key()).or_insert_with(|| row.clone());
+            // A report that was shown as now and came once more, late, stays what it was.
+            if known.late || !row.late {
+                *known = row.clone();
+            }
             if history.len() > ROWS_PER_USER {
                 history.pop_first();
             }

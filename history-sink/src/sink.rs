@@ -107,7 +107,10 @@ pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(),
     // Health is served to the end of the drain, so that an operator sees it.
     let drained = Shutdown::new();
     tasks.spawn("health", health::serve(config.admin_listen, readiness, parts.metrics.clone(), drained.clone()));
-    parts.kafka.wait_until_up(&kafka_ready).await?;
+    tokio::select! {
+        up = parts.kafka.wait_until_up(&kafka_ready) => up?,
+        () = shutdown.begun() => return Ok(()),
+    }
     history_ready.ready();
 
     let dead_letters =

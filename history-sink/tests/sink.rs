@@ -204,7 +204,9 @@ async fn stores_each_report_once(log: &Log, history: Arc<dyn History>) {
     }
     // Sent again, as a phone does that missed the acknowledgement.
     log.report(&users[0], 5, now - 35_000, LocationKind::Backfill).await;
-    for user in &users {
+    log.report(&users[0], 40, now, LocationKind::Fix).await;
+    assert!(!rows(&*history, &users[0], 41).await[5].late, "it was shown as now the first time");
+    for user in &users[1..] {
         let rows = rows(&*history, user, 40).await;
         assert!(rows.is_sorted_by_key(HistoryRow::key));
         assert!(rows.iter().all(|row| (row.lat - 10.0 - row.n as f64 / 1_000.0).abs() < 1e-9));

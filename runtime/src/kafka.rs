@@ -11,7 +11,6 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::producer::{FutureProducer, ProducerContext, ThreadedProducer};
-use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::Offset;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -19,6 +18,8 @@ use tokio::time::Instant;
 
 use crate::Secret;
 use crate::health::Component;
+pub use crate::kafka_error::KafkaError;
+pub use crate::kafka_log::KafkaLog;
 
 /// How long one question to the cluster may take.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -44,94 +45,6 @@ pub struct KafkaConfig {
     /// because environment variables have no dots.
     #[serde(default)]
     pub options: BTreeMap<String, Secret>,
-}
-
-/// What is wrong with Kafka.
-#[derive(Debug, thiserror::Error)]
-pub enum KafkaError {
-    /// No broker answers.
-    #[error(
-        "Kafka does not answer at {bootstrap} (waited {waited:.1?}): {detail}; start it (locally: `make up`) or set \
-         kafka.bootstrap"
-    )]
-    Absent {
-        /// Where it was looked for.
-        bootstrap: String,
-        /// How long.
-        waited: Duration,
-        /// What the client said last.
-        detail: String,
-    },
-    /// librdkafka does not take an option. The value is not shown.
-    #[error("kafka.options: `{name}`: {problem}")]
-    Option {
-        /// The option.
-        name: String,
-        /// What librdkafka says about it.
-        problem: String,
-    },
-    /// There is no such topic.
-    #[error("Kafka at {bootstrap} has no topic `{topic}`; `nearcast topics create` makes it")]
-    NoTopic {
-        /// The cluster.
-        bootstrap: String,
-        /// The topic.
-        topic: String,
-    },
-    /// Creating, describing or deleting a topic failed.
-    #[error("Kafka refused to {what} topic `{topic}`: {code}")]
-    Refused {
-        /// `create`, `describe` or `delete`.
-        what: &'static str,
-        /// The topic.
-        topic: String,
-        /// Kafka's reason.
-        code: RDKafkaErrorCode,
-    },
-    /// Anything else that the client says.
-    #[error("Kafka: {0}")]
-    Client(ClientError),
-}
-
-impl From<ClientError> for KafkaError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            // Its text has the value at the end, which may be a password; and its own description may quote it.
-            ClientError::ClientConfig(_, problem, name, value) => {
-                let problem = if value.is_empty() { problem } else { problem.replace(&value, "***") };
-                Self::Option { name, problem }
-            }
-            other => Self::Client(other),
-        }
-    }
-}
-
-impl KafkaError {
-    /// Whether the same question may be answered a moment later: a leader is being elected, a broker is away.
-    pub fn is_transient(&self) -> bool {
-        let code = match self {
-            Self::Client(error) => error.rdkafka_error_code(),
-            Self::Refused { code, .. } => Some(*code),
-            _ => None,
-        };
-        matches!(
-            code,
-            Some(
-                RDKafkaErrorCode::LeaderNotAvailable
-                    | RDKafkaErrorCode::NotLeaderForPartition
-                    | RDKafkaErrorCode::UnknownTopicOrPartition
-                    | RDKafkaErrorCode::UnknownPartition
-                    | RDKafkaErrorCode::UnknownTopic
-                    | RDKafkaErrorCode::BrokerTransportFailure
-                    | RDKafkaErrorCode::AllBrokersDown
-                    | RDKafkaErrorCode::NotController
-                    | RDKafkaErrorCode::CoordinatorLoadInProgress
-                    | RDKafkaErrorCode::CoordinatorNotAvailable
-                    | RDKafkaErrorCode::RequestTimedOut
-                    | RDKafkaErrorCode::OperationTimedOut
-            )
-        )
-    }
 }
 
 /// What a producer is for.
@@ -160,55 +73,6 @@ impl Default for ProducerProfile {
         }
     }
 }
-
-/// The context of this crate's clients: librdkafka's own words go to `tracing` under the target `librdkafka`, quietly.
-/// A [`ConsumerContext`] of your own can pass them on to [`KafkaLog::line`] and [`KafkaLog::failure`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct KafkaLog;
-
-impl KafkaLog {
-    /// A line of librdkafka's log. It retries by itself whatever it warns of, so nothing here is an error of ours.
-    pub fn line(level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                tracing::error!(target: "librdkafka", facility, "{message}");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                tracing::debug!(target: "librdkafka", facility, "{message}");
-            }
-            _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
-        }
-    }
-
-    /// An error of the whole client. Only a fatal one ends it; of the others it recovers.
-    pub fn failure(error: &ClientError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => {
-                tracing::error!(target: "librdkafka", %error, reason, "fatal client error")
-            }
-            // Nobody recovers from a wrong password or certificate without a hand.
-            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
-                tracing::error!(target: "librdkafka", reason, "Kafka does not let us in");
-            }
-            Some(RDKafkaErrorCode::AllBrokersDown) => tracing::warn!(target: "librdkafka", reason, "no broker answers"),
-            _ => tracing::debug!(target: "librdkafka", %error, reason, "client error"),
-        }
-    }
-}
-
-impl ClientContext for KafkaLog {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Self::line(level, facility, message);
-    }
-
-    fn stats(&self, _: Statistics) {}
-
-    fn error(&self, error: ClientError, reason: &str) {
-        Self::failure(&error, reason);
-    }
-}
-
-impl ConsumerContext for KafkaLog {}
 
 /// A producer that [`Kafka::producer`] made.
 pub type Producer = FutureProducer<KafkaLog>;

@@ -10,6 +10,8 @@ pub mod cql;
 pub mod embedded;
 pub mod health;
 pub mod kafka;
+mod kafka_error;
+mod kafka_log;
 pub mod lifecycle;
 pub mod migrations;
 pub mod secret;

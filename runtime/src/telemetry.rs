@@ -56,7 +56,8 @@ const SIZES: &[f64] =
 
 /// The database driver complains at each attempt, where the services say once what they wait for, and passes on a warning
 /// about `USE` at each connection, which is harmless with one keyspace a session. A filter that names these overrides it.
-const QUIET: &str = "scylla=warn,scylla::network=error,scylla::cluster::metadata=off";
+const QUIET: &str =
+    "scylla=warn,scylla::network=error,scylla::cluster::metadata=off,tungstenite=info,tokio_tungstenite=info";
 
 /// Samples of histograms gather until somebody reads them; this bounds that time where nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

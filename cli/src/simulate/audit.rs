@@ -203,7 +203,7 @@ impl Audit {
                     view.standing.remove(&friend);
                     return;
                 };
-                self.findings.stood(lasted);
+                self.findings.stood(lasted, now);
                 if view.standing.insert(friend, finding) != Some(finding) {
                     let since = |track: Option<&Track>| Some(seconds(now - track?.last()?.sent));
                     self.findings.begins(Example {

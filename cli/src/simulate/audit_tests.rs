@@ -106,6 +106,7 @@ fn a_friend_in_range_and_not_shown_is_missing() {
 fn each_time_counts_once() {
     let mut script = Script::with_bob_at(3.0);
     script.until(4 * S).show(BOB, 3.0).until(6 * S).hide(BOB).until(8 * S).check(2, 0, 0, 4.0);
+    assert_eq!(script.audit.findings().wrong_between_ms(), Some((2_250, 8_000)));
 }
 
 #[test]

@@ -48,6 +48,7 @@ pub(crate) struct Findings {
     stale: u64,
     distances_off: u64,
     wrong_time: Micros,
+    wrong_between: Option<(Micros, Micros)>,
     judged: Micros,
     in_range: Micros,
     examples: Vec<Example>,
@@ -60,9 +61,11 @@ impl Findings {
         self.in_range += in_range;
     }
 
-    /// A finding stood for this long.
-    pub(crate) fn stood(&mut self, lasted: Micros) {
+    /// A finding stood for this long until now.
+    pub(crate) fn stood(&mut self, lasted: Micros, now: Micros) {
         self.wrong_time += lasted;
+        let (first, _) = self.wrong_between.unwrap_or((now, now));
+        self.wrong_between = Some((first, now));
     }
 
     /// A finding that was not there an instant before.
@@ -105,6 +108,11 @@ impl Findings {
     /// Seconds of wrong view, summed over pairs.
     pub(crate) fn wrong_seconds(&self) -> f64 {
         seconds(self.wrong_time)
+    }
+
+    /// The first and the last instant at which anything was wrong, in ms since the epoch: how long a fault was seen.
+    pub(crate) fn wrong_between_ms(&self) -> Option<(i64, i64)> {
+        self.wrong_between.map(|(first, last)| (first / 1_000, last / 1_000))
     }
 
     /// Seconds judged, summed over pairs.

@@ -70,8 +70,10 @@ pub(crate) struct Report {
     pub(crate) wrong: u64,
     pub(crate) stale: u64,
     pub(crate) distances_off: u64,
-    /// Summed over pairs of viewer and friend, as are the next two.
+    /// Summed over pairs of viewer and friend, as are audited and in range.
     pub(crate) wrong_seconds: f64,
+    /// The first and the last instant at which anything was wrong, in ms since the epoch.
+    pub(crate) wrong_between_ms: Option<(i64, i64)>,
     pub(crate) audited_pair_seconds: f64,
     pub(crate) in_range_pair_seconds: f64,
     /// Times that this process did not get to run, for how long, and the longest slack that came of it.
@@ -141,6 +143,7 @@ impl Report {
             stale: findings.stale(),
             distances_off: findings.distances_off(),
             wrong_seconds: round(findings.wrong_seconds(), 3),
+            wrong_between_ms: findings.wrong_between_ms(),
             audited_pair_seconds: round(findings.judged_seconds(), 1),
             in_range_pair_seconds: round(findings.in_range_seconds(), 1),
             audit_pauses: pace.pauses(),
@@ -183,10 +186,13 @@ impl Report {
                 "clean: over {:.0} pair-seconds in range, no entry was missing, wrong or stale",
                 self.in_range_pair_seconds
             ),
-            Verdict::Wrong => format!(
-                "WRONG for {:.2} pair-seconds: {} missing, {} wrong, {} stale, {} distances off",
-                self.wrong_seconds, self.missing, self.wrong, self.stale, self.distances_off
-            ),
+            Verdict::Wrong => {
+                let within_s = self.wrong_between_ms.map_or(0.0, |(first, last)| (last - first) as f64 / 1_000.0);
+                format!(
+                    "WRONG for {:.2} pair-seconds within {within_s:.1} s: {} missing, {} wrong, {} stale, {} distances off",
+                    self.wrong_seconds, self.missing, self.wrong, self.stale, self.distances_off
+                )
+            }
             Verdict::NothingAudited => {
                 "NOTHING AUDITED: at no moment had anybody to see anybody; more phones, more friends or more time"
                     .to_owned()

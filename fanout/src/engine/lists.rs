@@ -11,6 +11,7 @@ use nearcast_schemas::list::Precision;
 use rustc_hash::FxHashMap;
 
 use super::Engine;
+use super::join::Refresh;
 use super::out::Outbox;
 use super::people::Id;
 use super::slots::MAX_RADIUS_M;
@@ -167,8 +168,10 @@ impl Engine {
         if list.version == known.version {
             // Published again: only what friends are called may be new.
             for entry in list.entries() {
-                if let Some(friend) = self.people.find(entry.friend) {
-                    self.people.set_display_name(friend, entry.display_name, list.published_at);
+                if let Some(friend) = self.people.find(entry.friend)
+                    && self.people.set_display_name(friend, entry.display_name, list.published_at)
+                {
+                    self.friend_join(friend, Refresh::All, RemovalReason::Silent, out);
                 }
             }
             return;
@@ -215,13 +218,16 @@ impl Engine {
     /// Puts the list's entries in the place of the old ones and decides every pair of an active viewer anew.
     fn replace_list(&mut self, id: Id, list: &VisibilityListRef<'_>, out: &mut Outbox) {
         let mut wanted: Vec<(Id, Option<Special>)> = Vec::with_capacity(list.entries().len());
+        let mut renamed = Vec::new();
         for entry in list.entries() {
             if entry.radius_m < 0 || check_id(entry.friend).is_err() {
                 self.stats.entries_invalid += 1;
                 continue;
             }
             let friend = self.people.acquire_named(entry.friend);
-            self.people.set_display_name(friend, entry.display_name, list.published_at);
+            if self.people.set_display_name(friend, entry.display_name, list.published_at) {
+                renamed.push(friend);
+            }
             wanted.push((friend, Special::of(&entry)));
         }
         // The first of two entries counts. Nobody is on their own list.
@@ -249,9 +255,14 @@ impl Engine {
             self.slots.hot_mut(slot).set_radius_m(radius_m);
             self.viewer_join(id, false, &refresh, out);
         }
+        // A name belongs to the friend: everybody who sees the friend is told, whoever's list said it first.
+        for friend in renamed {
+            self.friend_join(friend, Refresh::All, RemovalReason::Silent, out);
+        }
     }
 
-    /// Walks the old and the new entries side by side. `refresh` gets the friends whose precision changed.
+    /// Walks the old and the new entries side by side. `refresh` gets the friends whose entry is another than before: the
+    /// gateway may have been told to drop them until the list is in force, so they are sent again.
     fn swap_entries(&mut self, id: Id, wanted: Vec<(Id, Option<Special>)>, refresh: &mut Vec<Id>, out: &mut Outbox) {
         let Some(viewer) = self.viewers.get_mut(&id) else { return };
         let old = std::mem::take(&mut viewer.friends);
@@ -266,7 +277,9 @@ impl Engine {
             }
             let mut link = Link::new(friend, rules.is_some());
             let before = old_special.remove(&friend);
+            let mut changed = false;
             if let Some(known) = old.next_if(|known| known.id() == friend) {
+                changed = before != rules;
                 link.set_inside(known.is_inside());
                 if known.is_special() != link.is_special()
                     && let Some(back) = self.people.watchers_mut(friend).iter_mut().find(|back| back.id() == id)
@@ -279,8 +292,10 @@ impl Engine {
                 self.people.watchers_mut(friend).push(Link::new(id, rules.is_some()));
             }
             let (was_coarse, is_coarse) = (Special::is_coarse(before.as_ref()), Special::is_coarse(rules.as_ref()));
-            if was_coarse != is_coarse {
+            if changed || was_coarse != is_coarse {
                 refresh.push(friend);
+            }
+            if was_coarse != is_coarse {
                 let count = self.people.coarse_entries_mut(friend);
                 *count = *count + u32::from(is_coarse) - u32::from(was_coarse);
             }

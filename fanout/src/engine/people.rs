@@ -138,12 +138,17 @@ impl People {
     }
 
     /// Takes the name of a list published at `published_at`, unless a later list said another.
-    pub(super) fn set_display_name(&mut self, id: Id, text: &str, published_at: i64) {
+    /// Takes what somebody is called, unless a list that was published later said something else. True when it is
+    /// another name than before.
+    pub(super) fn set_display_name(&mut self, id: Id, text: &str, published_at: i64) -> bool {
         let display = &mut self.rows[id.index()].display;
         match display {
-            Some(known) if published_at < known.published_at => {}
-            Some(known) if &*known.text == text => known.published_at = published_at,
-            _ => *display = Some(DisplayName { text: text.into(), published_at }),
+            Some(known) if published_at < known.published_at => false,
+            Some(known) if &*known.text == text => {
+                known.published_at = published_at;
+                false
+            }
+            _ => display.replace(DisplayName { text: text.into(), published_at }).is_some(),
         }
     }
 

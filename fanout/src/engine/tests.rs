@@ -156,9 +156,19 @@ fn an_entry_ends_by_itself() {
     let expires_at = script.now_ms + 5_000;
     script.list("alice", 2, 8_000, vec![VisibilityEntry { expires_at, ..entry("bob") }]);
     script.pass(4_999);
-    assert_eq!(script.told(), ["alice: applied v2"]);
+    assert_eq!(script.told(), ["alice: bob at 100", "alice: applied v2"], "a changed entry is told again");
     script.pass(1);
     assert_eq!(script.told(), ["alice: bob not shared"]);
+}
+
+#[test]
+fn a_new_name_is_told_to_everybody_who_sees_the_friend() {
+    let (mut script, ..) = alice_sees_bob(100.0);
+    let renamed = VisibilityEntry { display_name: "Robert".into(), ..entry("bob") };
+    script.list("alice", 2, 8_000, vec![renamed.clone()]);
+    assert_eq!(script.told(), ["alice: bob at 100", "alice: applied v2"]);
+    script.list("alice", 3, 8_000, vec![renamed]);
+    assert_eq!(script.told(), ["alice: applied v3"], "the same name again is no news");
 }
 
 #[test]

@@ -370,6 +370,8 @@ pub struct Bye {
     pub code: Refusal,
     /// For people.
     pub message: String,
+    /// What the client should do.
+    pub retry: Retry,
     /// Whether the client should connect again by itself with the same token.
     pub reconnect: bool,
     /// When, in ms from now.
@@ -381,7 +383,13 @@ impl Bye {
     /// The refusal with the table's sentence; the table also says whether to connect again.
     pub fn new(refusal: Refusal, reconnect_in_ms: Option<i64>) -> Self {
         let row = refusal.row();
-        Self { code: refusal, message: row.sentence.to_owned(), reconnect: row.retry == Retry::After, reconnect_in_ms }
+        Self {
+            code: refusal,
+            message: row.sentence.to_owned(),
+            retry: row.retry,
+            reconnect: row.retry == Retry::After,
+            reconnect_in_ms,
+        }
     }
 }
 
