@@ -73,4 +73,11 @@ impl Service {
         let own = seen.pop().flatten();
         Ok(Around { moment: Moment::at_last_seen(now_ms(), self.deployment.ttl_ms(), own.as_ref()), seen })
     }
+
+    /// When the position that is shown of a user was appended, in ms since the epoch; none where there is none, or the
+    /// cache does not say.
+    pub async fn last_position_at(&self, user: &str) -> Option<i64> {
+        let seen = self.cache.positions(&[user.to_owned()]).await.ok()?;
+        seen.into_iter().next().flatten().map(|seen| seen.position.at)
+    }
 }

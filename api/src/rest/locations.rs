@@ -19,6 +19,9 @@ use crate::service::Service;
 /// Most reports in one call.
 const MOST: usize = 500;
 
+/// A phone's clock that is wrong by no more counts as right.
+const CLOCK_SLACK_MS: i64 = 5_000;
+
 /// Reports of one device.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Reports {
@@ -72,7 +75,8 @@ pub(super) struct Reported {
 #[derive(Serialize, ToSchema)]
 pub(super) struct AcceptedReport {
     n: i64,
-    /// `published`: it moves the position; `stored`: it came late and is in the history alone.
+    /// `published`: it moves the position; `stored`: it came late, is older than the position that is shown, or is not the
+    /// newest of the call, and is in the history alone.
     #[schema(example = "published")]
     result: &'static str,
 }
@@ -110,18 +114,46 @@ pub(super) async fn report_locations(
     }
     let mode = service.store.user(&me).await?.ok_or(Refusal::NoSuchUser)?.mode;
     let now_ms = now_ms();
-    let (mut waiting, mut refused) = (Vec::with_capacity(fixes.len()), Vec::new());
+    let (mut taken, mut refused) = (Vec::with_capacity(fixes.len()), Vec::new());
     for raw in &fixes {
         match service.ingest.validate(raw, &device, clock, now_ms) {
-            Ok(checked) => {
-                waiting.push((raw.n, service.ingest.report_without_session(&me, checked, mode, now_ms)?));
-            }
+            Ok(checked) => taken.push(checked),
             Err(refusal) => refused.push(RefusedReport { n: raw.n, code: refusal.code() }),
         }
+    }
+    let shown_at = match taken.iter().any(|checked| !checked.late) {
+        true => service.last_position_at(&me).await,
+        false => None,
+    };
+    let newest = taken.iter().map(|checked| checked.fix.n).max();
+    let mut waiting = Vec::with_capacity(taken.len());
+    for mut checked in taken {
+        let n = checked.fix.n;
+        checked.late |= Some(n) != newest || is_older(checked.fix.fixed_at, shown_at);
+        waiting.push((n, service.ingest.report_without_session(&me, checked, mode, now_ms)?));
     }
     let mut accepted = Vec::with_capacity(waiting.len());
     for (n, pending) in waiting {
         accepted.push(AcceptedReport { n, result: pending.await?.name() });
     }
     Ok(Json(Reported { device, accepted, refused }))
+}
+
+/// Whether a fix is older than the position that is shown, so that a report that is sent again does not move the user
+/// back. Both in ms since the epoch; the phone's clock may be wrong by what ingest lets pass for right.
+fn is_older(fixed_at: i64, shown_at: Option<i64>) -> bool {
+    shown_at.is_some_and(|at| fixed_at + CLOCK_SLACK_MS < at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fix_from_before_the_shown_position_is_older() {
+        assert!(!is_older(10_000, None));
+        assert!(!is_older(10_000, Some(10_050)));
+        assert!(!is_older(10_000, Some(15_000)));
+        assert!(is_older(10_000, Some(15_001)));
+    }
 }

@@ -208,7 +208,8 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(table, "  {name:<22}{value}");
         };
-        row("run", format!("{}  seed {}  {:.0} s", self.run, self.seed, self.duration_s));
+        let interrupted = if self.interrupted { ", interrupted" } else { "" };
+        row("run", format!("{}  seed {}  {:.0} s{interrupted}", self.run, self.seed, self.duration_s));
         row("phones", format!("{}, {:.1} friends each", self.phones, self.friends_mean));
         let of_reports = format!(
             "{} acknowledged: {} published, {} thinned, {} stored late",
