@@ -27,6 +27,9 @@ use crate::row::row_of;
 /// How long one poll waits: the pace at which batches are cut and commits are made.
 const POLL: Duration = Duration::from_millis(50);
 
+/// Without an error for this long, reading works again.
+const TROUBLE: Duration = Duration::from_secs(5);
+
 /// How often offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
@@ -78,6 +81,7 @@ pub struct Reader {
     in_flight: usize,
     paused: bool,
     committed_at: Instant,
+    troubled_at: Option<Instant>,
 }
 
 impl Reader {
@@ -113,6 +117,7 @@ impl Reader {
             in_flight: 0,
             paused: false,
             committed_at: Instant::now(),
+            troubled_at: None,
         })
     }
 
@@ -134,6 +139,7 @@ impl Reader {
                 Some(Err(error)) => self.troubled(error)?,
                 None => {}
             }
+            self.recovered();
             self.follow_membership();
             self.cut(false);
             self.commit(CommitMode::Async, false);
@@ -142,18 +148,28 @@ impl Reader {
         Ok(())
     }
 
-    /// Notes an error of the client; it recovers from all but a fatal one by itself.
-    fn troubled(&self, error: ClientError) -> Result<(), KafkaError> {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::Fatal) => Err(error.into()),
+    /// Notes an error of the client; it recovers from all but a fatal one by itself. While it tries, errors come many
+    /// times a second: readiness says it once.
+    fn troubled(&mut self, error: ClientError) -> Result<(), KafkaError> {
+        let detail = match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::Fatal) => return Err(error.into()),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                self.ready.not_ready(format!("there is no topic {}; run `nearcast topics create`", self.topic));
-                Ok(())
+                format!("there is no topic {}; run `nearcast topics create`", self.topic)
             }
-            _ => {
-                tracing::warn!(%error, "reading the log failed, trying again");
-                Ok(())
-            }
+            _ => "reading the log fails; rows wait in it until Kafka answers".to_owned(),
+        };
+        if self.troubled_at.is_none() {
+            tracing::warn!(%error, "reading the log failed, trying again");
+        }
+        self.troubled_at = Some(Instant::now());
+        self.ready.not_ready(detail);
+        Ok(())
+    }
+
+    fn recovered(&mut self) {
+        if self.troubled_at.is_some_and(|at| at.elapsed() >= TROUBLE) {
+            self.troubled_at = None;
+            self.ready.ready();
         }
     }
 
@@ -197,7 +213,6 @@ impl Reader {
         }
         // A pause does not outlast an assignment.
         self.paused = false;
-        self.ready.ready();
         events::Assigned { partitions: self.owned.len() }.emit();
     }
 

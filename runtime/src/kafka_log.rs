@@ -35,7 +35,6 @@ impl KafkaLog {
             Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL) => {
                 tracing::error!(target: "librdkafka", reason, "Kafka does not let us in");
             }
-            Some(RDKafkaErrorCode::AllBrokersDown) => tracing::warn!(target: "librdkafka", reason, "no broker answers"),
             _ => tracing::debug!(target: "librdkafka", %error, reason, "client error"),
         }
     }

@@ -98,10 +98,17 @@ async fn reports_over_http_move_the_position() {
     let page = world.get("alice", "/v1/nearby").await;
     assert_eq!(pluck(&page["friends"], "id"), ["bob"]);
 
+    // What was made before the shown position was appended does not move it back; the newest of a call counts.
+    let again = report("bob", json!([fix(2, 0.5, 20_000)])).await;
+    assert_eq!(again["accepted"], json!([{"n": 2, "result": "stored"}]));
+    let both = report("bob", json!([fix(5, 0.01, 0), fix(4, 0.5, 0)])).await;
+    assert_eq!(both["accepted"], json!([{"n": 5, "result": "published"}, {"n": 4, "result": "stored"}]));
+    assert_eq!(pluck(&world.get("alice", "/v1/nearby").await["friends"], "id"), ["bob"]);
+
     // A report is stamped with the mode.
     world.put("bob", "/v1/me/sharing", json!({"sharing": "hidden"})).await;
     assert_eq!(pluck(&world.get("alice", "/v1/nearby").await["friends"], "id"), [] as [Value; 0]);
-    report("bob", json!([fix(4, 0.01, 0)])).await;
+    report("bob", json!([fix(6, 0.01, 0)])).await;
     assert_eq!(world.events_of("bob").await.last().unwrap().mode.sharing, Sharing::Hidden);
     assert_eq!(pluck(&world.get("alice", "/v1/nearby").await["friends"], "id"), [] as [Value; 0]);
     world.stop().await;
