@@ -32,7 +32,7 @@ async fn clients_are_told_to_go_elsewhere_and_reports_are_finished() {
     phone.expect("ack").await;
     world.shutdown.begin();
     let bye = phone.expect_bye("drain", 4012).await;
-    assert_eq!((&bye["reconnect"], &bye["retry"]), (&json!(true), &json!(null)));
+    assert_eq!((&bye["reconnect"], &bye["retry"]), (&json!(true), &json!("after")));
     assert!((0..=1_000).contains(&bye["reconnect_in_ms"].as_i64().unwrap()));
     map.expect_bye("drain", 4012).await;
     silent.expect_bye("drain", 4012).await;
