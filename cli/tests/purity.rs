@@ -50,22 +50,7 @@ const PURE: &[&str] = &[
     "cli/src/demo/neighbours.rs",
     "cli/src/demo/rates.rs",
     "cli/src/demo/scene.rs",
-    "cli/src/simulate/audit.rs",
-    "cli/src/simulate/faults.rs",
-    "cli/src/simulate/finding.rs",
-    "cli/src/simulate/frames.rs",
-    "cli/src/simulate/graph.rs",
-    "cli/src/simulate/latency.rs",
-    "cli/src/simulate/ledger.rs",
-    "cli/src/simulate/movement.rs",
-    "cli/src/simulate/mover.rs",
-    "cli/src/simulate/outbox.rs",
-    "cli/src/simulate/pace.rs",
     "cli/src/simulate/point.rs",
-    "cli/src/simulate/report.rs",
-    "cli/src/simulate/traces.rs",
-    "cli/src/simulate/truth.rs",
-    "cli/src/simulate/view.rs",
 ];
 
 /// Crates and clocks that a pure module has no use for.

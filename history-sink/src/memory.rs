@@ -29,10 +29,9 @@ impl History for MemoryHistory {
         let mut users = self.users();
         for row in rows {
             let history = users.entry(row.user.clone()).or_default();
-            let known = history.entry(row.key()).or_insert_with(|| row.clone());
             // A report that was shown as now and came once more, late, stays what it was.
-            if known.late || !row.late {
-                *known = row.clone();
+            if !row.late || history.get(&row.key()).is_none_or(|known| known.late) {
+                history.insert(row.key(), row.clone());
             }
             if history.len() > ROWS_PER_USER {
                 history.pop_first();

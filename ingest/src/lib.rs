@@ -45,4 +45,4 @@ pub use pending::{Appended, Outcome, Pending};
 pub use redis_config::{RedisConfig, RedisConfigError};
 pub use redis_writer::RedisWriter;
 pub use track::Track;
-pub use validate::{AgeLimits, Checked, RawFix, validate};
+pub use validate::{AgeLimits, CLOCK_TOLERANCE_MS, Checked, RawFix, validate};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use nearcast_ingest::RawFix;
+use nearcast_ingest::{CLOCK_TOLERANCE_MS, RawFix};
 use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::refusal::Refusal;
@@ -18,9 +18,6 @@ use crate::service::Service;
 
 /// Most reports in one call.
 const MOST: usize = 500;
-
-/// A phone's clock that is wrong by no more counts as right.
-const CLOCK_SLACK_MS: i64 = 5_000;
 
 /// Reports of one device.
 #[derive(Deserialize, ToSchema)]
@@ -142,7 +139,7 @@ pub(super) async fn report_locations(
 /// Whether a fix is older than the position that is shown, so that a report that is sent again does not move the user
 /// back. Both in ms since the epoch; the phone's clock may be wrong by what ingest lets pass for right.
 fn is_older(fixed_at: i64, shown_at: Option<i64>) -> bool {
-    shown_at.is_some_and(|at| fixed_at + CLOCK_SLACK_MS < at)
+    shown_at.is_some_and(|at| fixed_at + CLOCK_TOLERANCE_MS < at)
 }
 
 #[cfg(test)]
