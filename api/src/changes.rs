@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use nearcast_ingest::Ingest;
 use nearcast_runtime::clock::now_ms;
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use crate::failure::Failure;
 use crate::lists::Lists;
 use crate::pair::{Bond, Pair, PairIds, Step};
-use crate::store::{Profile, Read, Store, User, Work};
+use crate::store::{DueId, Profile, Read, Store, User, Work};
 use crate::turns::{Turns, step_back};
 
 /// Friends' lists that are changed at once after one user's new name.
@@ -66,8 +67,8 @@ impl Changes {
     /// One user takes a step towards another; returns the pair as it is then.
     pub async fn step(&self, actor: &str, other: &str, step: Step) -> Result<Pair, Failure> {
         let ids = PairIds::new(actor, other).ok_or(Refusal::Oneself)?;
-        let (inner, actor) = (Arc::clone(&self.inner), actor.to_owned());
-        self.inner.tasks.spawn(async move { inner.step(&actor, ids, step).await }).await?
+        let (changes, actor) = (self.clone(), actor.to_owned());
+        self.inner.tasks.spawn(async move { changes.take_step(&actor, ids, step).await }).await?
     }
 
     /// Replaces a user's profile. The friends' lists follow in the background.
@@ -101,6 +102,38 @@ impl Changes {
         self.inner.tasks.wait().await;
     }
 
+    async fn take_step(&self, actor: &str, ids: PairIds, step: Step) -> Result<Pair, Failure> {
+        let (inner, side) = (&self.inner, ids.side_of(actor));
+        let known = async {
+            let asked = step == Step::Request;
+            Ok::<_, Failure>(!asked || inner.store.user(ids.id(side.other())).await?.is_some())
+        };
+        let pair = async { Ok(inner.store.pair(&ids, Read::Answered).await?) };
+        let (known, pair) = tokio::try_join!(known, pair)?;
+        if !known {
+            return Err(Refusal::NoSuchUser.into());
+        }
+        if pair.after(side, step, now_ms())?.is_none() {
+            // Said before; perhaps by somebody who did not live to finish it.
+            inner.settle_pair(&ids, Read::Answered).await?;
+            return Ok(pair);
+        }
+        let due = inner.store.schedule(inner.later(), &Work::Pair(ids)).await?;
+        let result = inner.change_pair(actor, pair, step).await;
+        if let Ok(_) | Err(Failure::Refused(_)) = &result {
+            self.strike_off(due);
+        }
+        result
+    }
+
+    /// Strikes off work that is done, after the answer: whoever finds it left does it again, without harm.
+    fn strike_off(&self, due: DueId) {
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            let _ = inner.store.finish(&due).await;
+        });
+    }
+
     async fn replace_profile(&self, id: &str, profile: Profile) -> Result<User, Failure> {
         let store = &self.inner.store;
         let due = store.schedule(self.inner.later(), &Work::Profile(id.to_owned())).await?;
@@ -130,43 +163,35 @@ impl Changes {
 }
 
 impl Inner {
-    async fn step(&self, actor: &str, ids: PairIds, step: Step) -> Result<Pair, Failure> {
-        let side = ids.side_of(actor);
-        if step == Step::Request && self.store.user(ids.id(side.other())).await?.is_none() {
-            return Err(Refusal::NoSuchUser.into());
+    /// Makes a step from `pair`, or from what it has become meanwhile, and what follows from it.
+    async fn change_pair(&self, actor: &str, pair: Pair, step: Step) -> Result<Pair, Failure> {
+        let ids = pair.ids.clone();
+        let (before, after) = self.step_from(actor, pair, step).await?;
+        match &before {
+            None => self.settle_pair(&ids, Read::Answered).await?,
+            Some(before) if before.bond == Bond::Friends || after.bond == Bond::Friends => {
+                self.settle_with(&after).await?;
+            }
+            // No list knows of requests, and whoever ended an earlier friendship brings the lists in line with that.
+            Some(_) => self.store.set_requests(&after).await?,
         }
-        let pair = self.store.pair(&ids, Read::Answered).await?;
-        if pair.after(side, step, now_ms())?.is_none() {
-            // Said before; perhaps by somebody who did not live to finish it.
-            self.settle_pair(&ids, Read::Answered).await?;
-            return Ok(pair);
-        }
-        let due = self.store.schedule(self.later(), &Work::Pair(ids.clone())).await?;
-        let result = self.change_pair(actor, &ids, step).await;
-        if let Ok(_) | Err(Failure::Refused(_)) = &result {
-            self.store.finish(&due).await?;
-        }
-        result
+        Ok(after)
     }
 
-    async fn change_pair(&self, actor: &str, ids: &PairIds, step: Step) -> Result<Pair, Failure> {
-        let side = ids.side_of(actor);
-        let pair = {
-            let _turn = self.turns.take(ids.low()).await;
-            let mut attempt = 0;
-            loop {
-                let pair = self.store.pair(ids, Read::Answered).await?;
-                let Some(next) = pair.after(side, step, now_ms())? else { break pair };
-                self.check_cap(actor, &pair, &next).await?;
-                if self.store.set_pair(&next, pair.version).await? {
-                    break next;
-                }
-                step_back(attempt).await;
-                attempt += 1;
+    /// The pair before and after the step; none before where somebody else had made it already.
+    async fn step_from(&self, actor: &str, mut pair: Pair, step: Step) -> Result<(Option<Pair>, Pair), Failure> {
+        let _turn = self.turns.take(&pair.ids).await;
+        let mut attempt = 0;
+        loop {
+            let Some(next) = pair.after(pair.ids.side_of(actor), step, now_ms())? else { return Ok((None, pair)) };
+            self.check_cap(actor, &pair, &next).await?;
+            if self.store.set_pair(&next, pair.version).await? {
+                return Ok((Some(pair), next));
             }
-        };
-        self.settle_pair(ids, Read::Answered).await?;
-        Ok(pair)
+            step_back(attempt).await;
+            attempt += 1;
+            pair = self.store.pair(&pair.ids, Read::Answered).await?;
+        }
     }
 
     /// Nobody gets more friends than the cap, nor asks who could not be added. Friendships that are made at the very
@@ -177,10 +202,9 @@ impl Inner {
         }
         let ids = &after.ids;
         let users: &[&str] = if after.bond == Bond::Friends { &[ids.low(), ids.high()] } else { &[actor] };
-        for user in users {
-            if self.store.head(user, Read::Answered).await?.friends >= self.max_friends {
-                return Err(Refusal::TooManyFriends.into());
-            }
+        let heads = try_join_all(users.iter().map(|user| self.store.head(user, Read::Answered))).await?;
+        if heads.iter().any(|head| head.friends >= self.max_friends) {
+            return Err(Refusal::TooManyFriends.into());
         }
         Ok(())
     }
@@ -192,7 +216,13 @@ impl Inner {
             // Nothing ever was between them.
             return Ok(());
         }
-        let requests = async { Ok::<_, Failure>(self.store.set_requests(&pair).await?) };
+        self.settle_with(&pair).await
+    }
+
+    /// [`Inner::settle_pair`] with the pair, which is as it was read or made just now.
+    async fn settle_with(&self, pair: &Pair) -> Result<(), Failure> {
+        let ids = &pair.ids;
+        let requests = async { Ok::<_, Failure>(self.store.set_requests(pair).await?) };
         let (low, high) =
             (self.lists.settle_friend(ids.low(), ids.high()), self.lists.settle_friend(ids.high(), ids.low()));
         // Each goes on when another fails.

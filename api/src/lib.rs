@@ -35,7 +35,6 @@ mod turns;
 pub use config::{Config, ConfigError};
 pub use cql::CqlStore;
 pub use memory::MemoryStore;
-pub use rest::document;
 pub use server::{Error, Parts, run, run_on};
 pub use store::Store;
 pub use tables::MIGRATIONS;

@@ -124,6 +124,17 @@ impl Default for Share {
     }
 }
 
+impl Share {
+    /// What is in force at `now_ms`: nothing once the end has come.
+    #[must_use]
+    pub fn at(self, now_ms: i64) -> Self {
+        if self.until != 0 && now_ms >= self.until {
+            return Self { precision: Sharing::Hidden, until: 0, within_m: 0 };
+        }
+        self
+    }
+}
+
 impl Pair {
     /// Two users between whom nothing ever was.
     pub fn strangers(ids: PairIds) -> Self {
@@ -240,6 +251,17 @@ mod tests {
         assert_eq!(shared.after(Side::High, Step::Share(share), NOW), Ok(None));
         let ended = shared.after(Side::Low, Step::Remove, NOW).unwrap().unwrap();
         assert_eq!(ended.shares(Side::High), Share::default());
+    }
+
+    #[test]
+    fn a_share_that_has_ended_shares_nothing() {
+        let nothing = Share { precision: Sharing::Hidden, until: 0, within_m: 0 };
+        let open = Share { precision: Sharing::Coarse, until: 0, within_m: 500 };
+        let ends = Share { until: NOW, ..open };
+        assert_eq!(open.at(NOW), open);
+        assert_eq!(ends.at(NOW - 1), ends);
+        assert_eq!(ends.at(NOW), nothing);
+        assert_eq!(nothing.at(NOW), nothing);
     }
 
     #[test]

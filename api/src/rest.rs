@@ -1,5 +1,6 @@
 //! HTTP: the public API, the endpoints that gateways ask, and what goes around every request.
 
+mod cors;
 mod cursor;
 mod extract;
 mod friends;
@@ -10,6 +11,7 @@ mod me;
 mod nearby;
 mod observe;
 mod openapi;
+mod parameter;
 mod problem;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ use problem::Problem;
 const BODY_BYTES: usize = 1_000_000;
 
 /// The public routes and the document that describes them, generated from the same code.
-fn public() -> (Router<Arc<Service>>, OpenApi) {
+fn public(max_radius_m: u32) -> (Router<Arc<Service>>, OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(me::get_me, me::put_me))
         .routes(routes!(me::get_sharing, me::put_sharing))
@@ -44,19 +46,15 @@ fn public() -> (Router<Arc<Service>>, OpenApi) {
         .routes(routes!(locations::report_locations))
         .routes(routes!(history::get_history))
         .split_for_parts();
-    (router, openapi::finish(document))
+    (router, openapi::finish(document, max_radius_m))
 }
 
-/// The OpenAPI document of the public routes.
-pub fn document() -> OpenApi {
-    public().1
-}
-
-/// Every route, answered with JSON whatever happens. `health` has routes that need no service.
-pub(crate) fn router(service: Arc<Service>, health: Router<Arc<Service>>) -> Router {
-    let (public, document) = public();
+/// Every route, answered with JSON whatever happens. `health` has routes that need no service; pages of `cors_origins`
+/// may call the public ones.
+pub(crate) fn router(service: Arc<Service>, health: Router<Arc<Service>>, cors_origins: &[String]) -> Router {
+    let (public, document) = public(service.deployment.max_radius_m);
     let document = openapi::text(&document);
-    public
+    let router = public
         .route("/openapi.json", get(move || openapi::answer(document.clone())))
         .route("/internal/v1/hello", post(internal::hello))
         .route("/internal/v1/friend", post(internal::friend))
@@ -64,7 +62,11 @@ pub(crate) fn router(service: Arc<Service>, health: Router<Arc<Service>>) -> Rou
         .fallback(async || Problem::from(Refusal::NoSuchPath))
         .method_not_allowed_fallback(async || Problem::from(Refusal::MethodNotAllowed))
         .layer(middleware::from_fn_with_state(Arc::clone(&service), observe::within_time))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn(observe::measured))
-        .with_state(service)
+        .layer(DefaultBodyLimit::max(BODY_BYTES));
+    // Around everything that answers, so that a page can read refusals too.
+    let router = match cors::layer(cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
+    router.layer(middleware::from_fn(observe::measured)).with_state(service)
 }

@@ -1,6 +1,6 @@
 //! From friendships and profiles to lists, and from lists and last positions to who is nearby. Pure.
 
-use nearcast_geo::{Position, straight_line_m};
+use nearcast_geo::{Coarsener, Position, straight_line_m};
 use nearcast_ingest::LastSeen;
 use nearcast_schemas::delivery::{FriendPosition, ResetEntry};
 use nearcast_schemas::deployment::Deployment;
@@ -70,12 +70,14 @@ pub struct Moment {
     pub ttl_ms: i64,
     /// Where the viewer is, if known.
     pub viewer: Option<Position>,
+    /// The rules of approximate positions.
+    pub coarsener: Coarsener,
 }
 
 impl Moment {
     /// The viewer's position is the one last seen, if it is not too old.
-    pub fn at_last_seen(now_ms: i64, ttl_ms: i64, viewer: Option<&LastSeen>) -> Self {
-        let moment = Self { now_ms, ttl_ms, viewer: None };
+    pub fn at_last_seen(now_ms: i64, ttl_ms: i64, coarsener: Coarsener, viewer: Option<&LastSeen>) -> Self {
+        let moment = Self { now_ms, ttl_ms, viewer: None, coarsener };
         let position = viewer.filter(|seen| moment.is_fresh(seen)).and_then(|seen| place(&seen.position));
         Self { viewer: position, ..moment }
     }
@@ -92,8 +94,8 @@ pub fn shown(entry: &VisibilityEntry, seen: &LastSeen, moment: &Moment, radius_m
     if !moment.is_fresh(seen) {
         return None;
     }
-    let precision = may_show(entry, &seen.mode, moment.now_ms)?;
-    let position = seen.shown(precision).clone();
+    let precision = may_show(entry, &seen.mode, seen.reported, moment.now_ms)?;
+    let position = seen.shown(precision, &moment.coarsener, moment.now_ms)?;
     let distance_m = match moment.viewer {
         Some(viewer) => Some(straight_line_m(viewer, place(&position)?)),
         None => None,
@@ -134,6 +136,7 @@ fn metres(radius_m: u32) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    use nearcast_geo::Resolution;
     use nearcast_schemas::event::{Mode, NO_SESSION};
 
     use super::*;
@@ -178,14 +181,25 @@ mod tests {
         };
         LastSeen {
             position: position(north_m, false),
-            coarse: position(coarse_north_m, true),
+            coarse: Some(position(coarse_north_m, true)),
+            reported: Sharing::Exact,
             mode,
             session: NO_SESSION,
         }
     }
 
     fn here() -> Moment {
-        Moment { now_ms: NOW, ttl_ms: TTL, viewer: Position::new(0.0, 0.0).ok() }
+        Moment { now_ms: NOW, ttl_ms: TTL, viewer: Position::new(0.0, 0.0).ok(), coarsener: coarsener() }
+    }
+
+    fn coarsener() -> Coarsener {
+        Coarsener::new(Resolution::Seven, 100.0, 300_000).unwrap()
+    }
+
+    /// How far from here whoever is `north_m` metres to the north seems to be.
+    fn cell_m(north_m: f64) -> f64 {
+        let cell = coarsener().cell(Position::new(north_m / 110_574.0, 0.0).unwrap());
+        straight_line_m(Position::new(0.0, 0.0).unwrap(), cell.center())
     }
 
     #[test]
@@ -276,11 +290,35 @@ mod tests {
     #[test]
     fn who_shares_approximately_is_judged_by_the_approximate_position() {
         let coarse = share(Sharing::Coarse, 0, 0);
-        check(coarse, seen(1.0, 7_000.0, Mode::default(), 0), Some(7_000.0));
-        check(coarse, seen(1.0, 9_000.0, Mode::default(), 0), None);
-        check(coarse, seen(9_000.0, 7_000.0, Mode::default(), 0), Some(7_000.0));
+        check(coarse, seen(1.0, 5_000.0, Mode::default(), 0), Some(cell_m(5_000.0)));
+        check(coarse, seen(1.0, 11_000.0, Mode::default(), 0), None);
+        check(coarse, seen(9_000.0, 5_000.0, Mode::default(), 0), Some(cell_m(5_000.0)));
         let everybody = Mode { sharing: Sharing::Coarse, ..Mode::default() };
-        check(Share::default(), seen(1.0, 7_000.0, everybody, 0), Some(7_000.0));
+        check(Share::default(), seen(1.0, 5_000.0, everybody, 0), Some(cell_m(5_000.0)));
+    }
+
+    #[test]
+    fn a_report_is_shown_no_more_finely_than_when_it_was_sent() {
+        let (open, coarse) = (Mode::default(), share(Sharing::Coarse, 0, 0));
+        let reported = |reported| LastSeen { reported, ..seen(1.0, 5_000.0, open, 0) };
+        check(Share::default(), reported(Sharing::Coarse), Some(cell_m(5_000.0)));
+        check(Share::default(), reported(Sharing::Hidden), None);
+        check(coarse, reported(Sharing::Hidden), None);
+    }
+
+    #[test]
+    fn the_instant_after_a_report_decides_the_cell() {
+        let period_ms = 300_000;
+        let mut seen = seen(11_000.0, 5_000.0, Mode::default(), period_ms - 1);
+        if let Some(coarse) = &mut seen.coarse {
+            coarse.at = NOW - period_ms;
+        }
+        let coarse = share(Sharing::Coarse, 0, 0);
+        check(coarse, seen.clone(), None);
+        let earlier = Moment { now_ms: NOW - 1, ..here() };
+        let entry = entry(&friend("f", coarse)).unwrap();
+        let shown = shown(&entry, &seen, &earlier, Some(8_000)).unwrap();
+        assert!((f64::from(shown.distance_dm) / 10.0 - cell_m(5_000.0)).abs() < 1.0);
     }
 
     #[test]
@@ -314,9 +352,12 @@ mod tests {
 
     #[test]
     fn the_viewers_own_last_position_counts_within_the_ttl() {
-        let own = |age| Moment::at_last_seen(NOW, TTL, Some(&seen(1.0, 1.0, Mode::default(), age))).viewer;
+        let own = |age| {
+            let seen = seen(1.0, 1.0, Mode::default(), age);
+            Moment::at_last_seen(NOW, TTL, coarsener(), Some(&seen)).viewer
+        };
         assert!(own(TTL - 1).is_some());
         assert!(own(TTL).is_none());
-        assert!(Moment::at_last_seen(NOW, TTL, None).viewer.is_none());
+        assert!(Moment::at_last_seen(NOW, TTL, coarsener(), None).viewer.is_none());
     }
 }

@@ -133,6 +133,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         ms(config.settle_after),
     );
     let readiness = Readiness::default();
+    readiness.drains_with(&shutdown);
     let sweeper = Sweeper {
         store: Arc::clone(&store),
         changes: changes.clone(),
@@ -162,7 +163,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         request_timeout: config.request_timeout,
         known: known_users(),
     };
-    let router = rest::router(Arc::new(service), health::router(readiness, metrics));
+    let router = rest::router(Arc::new(service), health::router(readiness, metrics), &config.cors_origins);
 
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("kafka", on_kafka.watch(shutdown.clone()));

@@ -43,6 +43,8 @@ pub(crate) struct Around {
     pub moment: Moment,
     /// In the order of the list's entries.
     pub seen: Vec<Option<LastSeen>>,
+    /// The viewer.
+    pub own: Option<LastSeen>,
 }
 
 /// An empty memory of registered users.
@@ -71,13 +73,16 @@ impl Service {
         let friends = list.entries.iter().map(|entry| entry.friend.clone());
         let mut seen = self.cache.positions(&friends.chain([viewer.to_owned()]).collect::<Vec<_>>()).await?;
         let own = seen.pop().flatten();
-        Ok(Around { moment: Moment::at_last_seen(now_ms(), self.deployment.ttl_ms(), own.as_ref()), seen })
+        Ok(Around { moment: self.moment(own.as_ref()), seen, own })
     }
 
-    /// When the position that is shown of a user was appended, in ms since the epoch; none where there is none, or the
-    /// cache does not say.
-    pub async fn last_position_at(&self, user: &str) -> Option<i64> {
-        let seen = self.cache.positions(&[user.to_owned()]).await.ok()?;
-        seen.into_iter().next().flatten().map(|seen| seen.position.at)
+    /// Now, as seen by whoever was last seen there.
+    pub fn moment(&self, viewer: Option<&LastSeen>) -> Moment {
+        Moment::at_last_seen(now_ms(), self.deployment.ttl_ms(), *self.ingest.coarsener(), viewer)
+    }
+
+    /// Where a user was last seen; none where nowhere within the TTL, or the cache does not say.
+    pub async fn last_seen(&self, user: &str) -> Option<LastSeen> {
+        self.cache.positions(&[user.to_owned()]).await.ok()?.into_iter().next().flatten()
     }
 }

@@ -240,7 +240,8 @@ pub trait Store: Send + Sync {
     /// A viewer's whole list, all of one version.
     async fn list(&self, viewer: &str) -> Result<List, StoreError>;
 
-    /// Makes the next version of a viewer's list, if the version still is that of `expect`, which was read settled.
+    /// Makes the next version of a viewer's list, if the version still is that of `expect`. First settles a change whose
+    /// writer went away in the middle, as [`Read::Settled`] does.
     async fn set_list(&self, viewer: &str, expect: &Head, change: &ListChange) -> Result<bool, StoreError>;
 
     /// Remembers what the log holds of a viewer's list.

@@ -1,6 +1,6 @@
 //! Changes of one thing wait for each other within this process, so that compare-and-sets seldom fail.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::time::Duration;
 
 use rand::Rng;
@@ -21,7 +21,7 @@ impl Turns {
     }
 
     /// Waits until nobody else has the turn of this name.
-    pub async fn take(&self, name: &str) -> MutexGuard<'_, ()> {
+    pub async fn take<N: Hash + ?Sized>(&self, name: &N) -> MutexGuard<'_, ()> {
         let index = self.hasher.hash_one(name) as usize % self.turns.len();
         self.turns[index].lock().await
     }

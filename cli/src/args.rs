@@ -65,7 +65,7 @@ pub enum Command {
         /// How long it is valid, such as 1h
         #[arg(long, default_value = "24h", value_parser = humantime::parse_duration)]
         ttl: Duration,
-        /// What it allows; may be repeated, or separated by commas
+        /// A word of its `scope`, which no call asks for; may be repeated, or separated by commas
         #[arg(long, value_delimiter = ',')]
         scope: Vec<String>,
     },

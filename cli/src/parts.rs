@@ -31,6 +31,8 @@ pub struct Shared {
     metrics: Metrics,
     kafka: Kafka,
     cache: Arc<dyn Cache>,
+    /// The gateway's: the cache says there how it does. The API asks for itself.
+    readiness: Readiness,
     codec: Codec,
     verifier: Verifier,
 }
@@ -69,10 +71,10 @@ impl Shared {
     pub fn real(settings: Arc<Settings>, metrics: Metrics) -> Result<(Self, Beside), Failure> {
         let (cache, writer) = RedisCache::new(&settings.redis, &settings.deployment).map_err(Failure::configuration)?;
         let shutdown = Shutdown::new();
-        let component = Readiness::default().component("redis");
-        let writer = tokio::spawn(writer.run(component, shutdown.clone()));
+        let readiness = Readiness::default();
+        let writer = tokio::spawn(writer.run(readiness.component("cache"), shutdown.clone()));
         let kafka = Kafka::new(settings.kafka.clone());
-        let shared = Self::new(settings, metrics, kafka, Arc::new(cache))?;
+        let shared = Self::new(settings, metrics, kafka, Arc::new(cache), readiness)?;
         Ok((shared, Beside { embedded: None, writer: Some((shutdown, writer)) }))
     }
 
@@ -88,14 +90,22 @@ impl Shared {
         let cache = Arc::new(MemoryCache::new(&settings.deployment));
         let databases =
             Databases { store: Arc::new(MemoryStore::default()), history: Arc::new(MemoryHistory::default()) };
-        let shared = Self::new(settings, metrics, kafka, cache)?;
+        let readiness = Readiness::default();
+        readiness.component("cache").ready();
+        let shared = Self::new(settings, metrics, kafka, cache, readiness)?;
         Ok((shared, databases, Beside { embedded: Some(cluster), writer: None }))
     }
 
-    fn new(settings: Arc<Settings>, metrics: Metrics, kafka: Kafka, cache: Arc<dyn Cache>) -> Result<Self, Failure> {
+    fn new(
+        settings: Arc<Settings>,
+        metrics: Metrics,
+        kafka: Kafka,
+        cache: Arc<dyn Cache>,
+        readiness: Readiness,
+    ) -> Result<Self, Failure> {
         let codec = Codec::new(settings.schema_ids);
         let verifier = Verifier::new(&settings.auth).map_err(Failure::configuration)?;
-        Ok(Self { settings, metrics, kafka, cache, codec, verifier })
+        Ok(Self { settings, metrics, kafka, cache, readiness, codec, verifier })
     }
 
     /// For a gateway.
@@ -111,6 +121,7 @@ impl Shared {
             codec: self.codec.clone(),
             verifier: self.verifier.clone(),
             internal_key: self.settings.internal.key.clone(),
+            readiness: self.readiness.clone(),
             metrics: self.metrics.clone(),
         })
     }

@@ -72,14 +72,18 @@ pub async fn list(settings: &Settings) -> Result<(), Failure> {
     let found = kafka.topics(&format!("{}.", settings.deployment.prefix)).await?;
     line(format_args!("{:<40} {:>10} {:>14}", "topic", "partitions", "records"));
     for (topic, partitions) in found {
-        let records = records(&kafka, &topic, partitions).await?;
+        let (records, _) = records(&kafka, &topic, partitions).await?;
         line(format_args!("{topic:<40} {partitions:>10} {records:>14}"));
     }
     Ok(())
 }
 
-/// Deletes the topics of gateways that are not among `keep` and to which nothing was written for as long as a gateway's
-/// topic keeps records. Without `delete` it only tells.
+/// Deletes the topics of gateways that are not among `keep`, that were written to once, and not for as long as a
+/// gateway's topic keeps records. Without `delete` it only tells.
+///
+/// Workers write each second to the topic of every gateway with sessions. One that nobody ever wrote to may be that of a
+/// gateway which has just started. A gateway without a session for so long ends when its topic is deleted, and makes it
+/// again when it is started again.
 ///
 /// # Errors
 /// When Kafka is absent or refuses.
@@ -92,8 +96,13 @@ pub async fn gc(settings: &Settings, keep: &[String], delete: bool) -> Result<()
         let id = topic.strip_prefix(&prefix).unwrap_or_default();
         if keep.iter().any(|kept| kept == id) {
             line(format_args!("{topic}: kept"));
-        } else if records(&kafka, &topic, partitions).await? > 0 {
+            continue;
+        }
+        let (held, taken) = records(&kafka, &topic, partitions).await?;
+        if held > 0 {
             line(format_args!("{topic}: kept, because something was written to it in the last minutes"));
+        } else if taken == 0 {
+            line(format_args!("{topic}: kept, because nothing was ever written to it; its gateway may be new"));
         } else if delete {
             kafka.delete_topic(&topic).await.with_context(|| format!("delete {topic}"))?;
             line(format_args!("{topic}: deleted"));
@@ -103,18 +112,20 @@ pub async fn gc(settings: &Settings, keep: &[String], delete: bool) -> Result<()
         }
     }
     if unused > 0 {
-        line(format_args!("{unused} unused; `--delete` deletes them"));
+        line(format_args!("{unused} unused; `--delete` deletes them. Name in `--keep` the gateways that are up"));
     }
     Ok(())
 }
 
-async fn records(kafka: &Kafka, topic: &str, partitions: i32) -> Result<i64, Failure> {
-    let mut records = 0;
+/// How many records a topic holds, and how many it ever took.
+async fn records(kafka: &Kafka, topic: &str, partitions: i32) -> Result<(i64, i64), Failure> {
+    let (mut held, mut taken) = (0, 0);
     for partition in 0..partitions {
         let (low, high) = kafka.watermarks(topic, partition).await?;
-        records += high - low;
+        held += high - low;
+        taken += high;
     }
-    Ok(records)
+    Ok((held, taken))
 }
 
 async fn cluster(settings: &Settings) -> Result<Kafka, Failure> {

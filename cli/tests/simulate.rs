@@ -1,23 +1,34 @@
-//! `simulate` and `demo` in embedded mode: the whole way in one process, without any server.
+//! `simulate` and `demo` in embedded mode: the whole way in one process, without any server; and over TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod run;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
-use run::{bad, nearcast, said};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use run::{Running, bad, free, nearcast, said, strs, until_body};
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
 /// Each run judges whether everything is seen within two seconds: they take turns.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn simulate(options: &str) -> (run::Said, Value) {
     let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    reported(&["--embedded"], options)
+}
+
+fn reported(target: &[&str], options: &str) -> (run::Said, Value) {
     let json = tempfile::NamedTempFile::new().unwrap();
-    let mut command = nearcast(&["simulate", "--embedded", "--json", json.path().to_str().unwrap()]);
-    let said = said(command.args(options.split_whitespace()));
+    let mut command = nearcast(&["simulate", "--json", json.path().to_str().unwrap()]);
+    let said = said(command.args(target).args(options.split_whitespace()));
     let report = std::fs::read_to_string(json.path()).unwrap();
     let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("no report: {}{}", said.out, said.err));
     (said, report)
@@ -37,7 +48,7 @@ fn phones_that_drop_their_sockets_see_what_they_must() {
     assert_eq!(report["wrong_seconds"], 0.0);
     assert_eq!(count(&report, "phones"), 40);
     assert_eq!(count(&report, "reports_sent"), count(&report, "reports_acknowledged"), "{}", said.out);
-    for field in ["drops", "reconnects", "updates_received", "reports_published", "reports_thinned"] {
+    for field in ["drops", "reconnects", "updates_received", "reports_published", "reports_thinned", "digests"] {
         assert!(count(&report, field) > 0, "{field}: {}", said.out);
     }
     assert!(report["latency_ms"]["p99"].as_f64().unwrap() > 0.0, "{}", said.out);
@@ -74,11 +85,104 @@ fn recordings_meet_and_part() {
     assert!(report["in_range_pair_seconds"].as_f64().unwrap() > 1.0, "friends met: {}", said.out);
 }
 
+/// A certificate authority, and TLS of a server at `localhost` by it.
+fn authority() -> (String, TlsAcceptor) {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &authority).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    (authority.pem(), TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Ends TLS in front of a service, as a balancer does. Returns the port.
+async fn tls_before(service: String, tls: TlsAcceptor) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let (tls, service) = (tls.clone(), service.clone());
+            tokio::spawn(async move {
+                client.set_nodelay(true).unwrap();
+                // Whoever refuses the certificate is gone by now.
+                let Ok(mut client) = tls.accept(client).await else { return };
+                let mut server = TcpStream::connect(service).await.unwrap();
+                server.set_nodelay(true).unwrap();
+                // A phone that cuts its socket is what the run is about.
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_is_spoken_to_whom_the_authority_vouches_for() {
+    let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
+    let mut args = vec!["all".to_owned(), "--embedded".to_owned()];
+    for set in [
+        "fanout.digest_every=2s".to_owned(),
+        format!("gateway.listen={ws}"),
+        format!("gateway.admin_listen={admin}"),
+        format!("gateway.api_url=http://{api}"),
+        format!("api.listen={api}"),
+        format!("fanout.admin_listen={fanout}"),
+        format!("history_sink.admin_listen={sink}"),
+    ] {
+        args.extend(["--set".to_owned(), set]);
+    }
+    let service = Running::start(&strs(&args));
+    for address in [&admin, &api, &fanout] {
+        until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
+    }
+    let (pem, tls) = authority();
+    let mut ca = tempfile::NamedTempFile::new().unwrap();
+    ca.write_all(pem.as_bytes()).unwrap();
+    let ca = ca.path().to_str().unwrap();
+    let plain_ws = format!("ws://{ws}/v1/ws");
+    let (ws, api) = (tls_before(ws, tls.clone()).await, tls_before(api, tls).await);
+    let (ws, api) = (format!("wss://localhost:{ws}/v1/ws"), format!("https://localhost:{api}"));
+
+    tokio::task::block_in_place(|| {
+        let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let options = "--phones 20 --friends 8 --duration 8s --seed 5 --drop-rate 4 --report-every 1s";
+        let (said, report) = reported(&["--ws", &ws, "--api", &api, "--ca", ca], options);
+        assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+        assert_eq!(report["verdict"], "clean");
+        for field in ["drops", "reconnects", "updates_received", "digests"] {
+            assert!(count(&report, field) > 0, "{field}: {}", said.out);
+        }
+    });
+
+    let by_address = api.replace("localhost", "127.0.0.1");
+    for (target, url, remedy) in [
+        (vec!["--ws", &ws, "--api", &api], &ws, "--ca FILE"),
+        (vec!["--ws", &plain_ws, "--api", &api], &api, "--ca FILE"),
+        (vec!["--ws", &ws, "--api", &by_address, "--ca", ca], &by_address, "connect by a name"),
+    ] {
+        let said = said(nearcast(&["simulate", "--phones", "2"]).args(&target));
+        assert_eq!(said.code, 1, "{}{}", said.out, said.err);
+        assert!(said.err.contains(&format!("{url}: the server's certificate is not accepted")), "{}", said.err);
+        assert!(said.err.contains(remedy), "{}", said.err);
+    }
+    let (code, log) = service.stop();
+    assert_eq!(code, 0, "{log}");
+}
+
 #[test]
 fn what_cannot_be_run_is_said() {
     bad(&["simulate", "--embedded", "--ws", "ws://127.0.0.1:1/v1/ws"], 64, &["cannot be used with"]);
     bad(&["simulate", "--phones", "0"], 64, &["--phones"]);
+    bad(&["simulate", "--embedded", "--ca", "ca.pem"], 64, &["cannot be used with"]);
     bad(&["simulate", "--trace", "/nowhere.gpx"], 1, &["/nowhere.gpx cannot be read"]);
+    bad(&["simulate", "--ca", "/nowhere.pem"], 1, &["/nowhere.pem cannot be read"]);
     let said = said(&mut nearcast(&["simulate", "--phones", "2", "--api", "http://127.0.0.1:1"]));
     assert_eq!(said.code, 1);
     assert!(said.err.contains("http://127.0.0.1:1 does not answer"), "{}", said.err);

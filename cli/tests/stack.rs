@@ -3,6 +3,10 @@
 
 mod run;
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::config::ClientConfig;
+use rdkafka::producer::FutureRecord;
+use rdkafka::{Offset, TopicPartitionList};
 use run::{Running, Stack, free, good, nearcast, said, strs, until_body};
 
 #[tokio::test]
@@ -28,16 +32,38 @@ async fn topics_are_made_listed_and_tidied() {
         startup_wait: run::PATIENCE,
         options: Default::default(),
     });
-    for id in ["0", "1"] {
-        kafka.ensure_topic(&format!("{prefix}.gateway.{id}"), 1, &[]).await.unwrap();
+    let topic = |id: &str| format!("{prefix}.gateway.{id}");
+    let producer = kafka.producer(&Default::default()).unwrap();
+    for (id, records) in [("0", 1), ("1", 1), ("2", 0), ("3", 1)] {
+        kafka.ensure_topic(&topic(id), 1, &[]).await.unwrap();
+        for _ in 0..records {
+            let topic = topic(id);
+            let record = FutureRecord::<(), _>::to(&topic).partition(0).payload("a delivery");
+            producer.send_result(record).map_err(|(error, _)| error).unwrap().await.unwrap().unwrap();
+        }
     }
+    // As if nobody had written to them for minutes.
+    let mut old = TopicPartitionList::new();
+    for id in ["0", "1"] {
+        old.add_partition_offset(&topic(id), 0, Offset::End).unwrap();
+    }
+    let mut options = ClientConfig::new();
+    let admin: AdminClient<_> = options.set("bootstrap.servers", &stack.kafka).create().unwrap();
+    let deleted = admin.delete_records(&old, &AdminOptions::new()).await.unwrap();
+    assert!(deleted.elements().iter().all(|partition| partition.error().is_ok()), "{deleted:?}");
+
     let listed = good(&strs(&stack.args(&["topics", "list"])));
-    assert_eq!(listed.lines().count(), 6, "{listed}");
+    assert_eq!(listed.lines().count(), 8, "{listed}");
     let told = good(&strs(&stack.args(&["topics", "gc", "--keep", "0"])));
-    assert!(told.contains(&format!("{prefix}.gateway.0: kept")) && told.contains("gateway.1: unused"), "{told}");
+    for (id, fate) in [("0", "kept\n"), ("1", "unused\n"), ("2", "kept, because nothing"), ("3", "kept, because some")]
+    {
+        assert!(told.contains(&format!("{}: {fate}", topic(id))), "{told}");
+    }
     let deleted = good(&strs(&stack.args(&["topics", "gc", "--keep", "0", "--delete"])));
     assert!(deleted.contains("gateway.1: deleted") && !deleted.contains("locations"), "{deleted}");
-    assert_eq!(kafka.partition_count(&format!("{prefix}.gateway.0")).await.unwrap(), Some(1));
+    for id in ["0", "2", "3"] {
+        assert_eq!(kafka.partition_count(&topic(id)).await.unwrap(), Some(1), "{id}");
+    }
     stack.clean().await;
 }
 
@@ -84,6 +110,9 @@ async fn all_prepares_runs_warns_and_drains() {
     service.until("anybody can sign tokens");
     for address in [&admin, &api, &fanout, &sink] {
         until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
+    }
+    for address in [&admin, &api] {
+        until_body(&format!("http://{address}/readyz"), "\"cache\":{\"state\":\"degraded\"").await;
     }
     let (code, log) = service.stop();
     assert_eq!(code, 0, "{log}");

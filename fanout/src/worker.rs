@@ -117,6 +117,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
     config.check()?;
     parts.deployment.check()?;
     let readiness = Readiness::default();
+    readiness.drains_with(&shutdown);
     let (broker, replay) = (readiness.component("kafka"), readiness.component("replay"));
     // Seen while draining: the endpoint ends last.
     let served = Shutdown::new();

@@ -408,6 +408,10 @@ impl Connection {
         if let Phase::Open | Phase::Draining(_) = self.phase {
             let code = bye.code.row().close.unwrap_or_else(|| CloseCode::Normal.into());
             self.phase = Phase::Closing(now.saturating_add(linger_ms()), code);
+            // A hello that the log does not know comes too late for it.
+            if let Some(joining) = self.joining.take_if(|joining| joining.is_asking()) {
+                self.let_go(&joining.into_session().0);
+            }
             self.link.feed(|feed| feed.close(bye));
         }
     }
@@ -425,12 +429,13 @@ impl Connection {
 /// Takes leave of everybody who knows the session, however the task ends.
 impl Drop for Connection {
     fn drop(&mut self) {
-        let joining = self.joining.take().and_then(|joining| joining.into_joined());
-        if let Some(joined) = self.joined.take().or(joining) {
-            self.gateway.unregister(joined.entry.handle);
-            self.gateway.parts.cache.unregister(&self.user, &joined.entry);
+        let joining = self.joining.take().map(|joining| joining.into_session());
+        let joined = self.joined.take().map(|joined| (joined.entry, Some(joined.track)));
+        let Some((entry, track)) = joined.or(joining) else { return };
+        self.let_go(&entry);
+        if let Some(track) = track {
             // Without an answer: the position stays until its TTL anyway. A hello that is not in the log says nothing.
-            let _ = joined.track.leave(clock::now_ms());
+            let _ = track.leave(clock::now_ms());
         }
     }
 }

@@ -268,7 +268,8 @@ mod tests {
 
         fn session(&mut self, user: &str, partition: i32) -> (i32, Line) {
             let line = Line(Rc::new((RefCell::new(Feed::new(0, 10_000)), Cell::new(0))));
-            let handle = self.routes.register(user, Role::Watching, line.clone()).unwrap().handle;
+            let handle = self.routes.register(user, Role::Watching, line.clone()).unwrap();
+            self.routes.seat(handle);
             let welcome = Welcome {
                 protocol: 1,
                 server_time: 0,
@@ -285,7 +286,8 @@ mod tests {
                 accepted: None,
             };
             line.feed(|feed| {
-                feed.join(handle, partition, 3);
+                feed.join(handle, partition);
+                feed.answered(3, Mode::default());
                 feed.welcome(welcome, Vec::new(), true, 0);
             });
             line.read();

@@ -16,6 +16,8 @@ use crate::epochs::Dropped;
 use crate::frames::{Bye, DigestMessage, Entry, FriendMessage, Gone, GoneReason, ResetPart, ServerMessage, Welcome};
 use crate::outbox::{FRAME_ENTRIES, Next, Outbox};
 
+/// Version of a list that no notice is older than, until the viewer's own is known.
+const NO_LIST: i64 = i64::MIN;
 /// Between two questions for a reset there is at least this time; ms.
 const ASK_AGAIN_MS: i64 = 1_000;
 /// The time between two questions that stay without a reset grows up to this; ms.
@@ -112,14 +114,14 @@ impl Feed {
         }
     }
 
-    /// The session gets its handle: from now on deliveries may come, and are held back until the welcome.
-    pub fn join(&mut self, handle: i32, partition: i32, list_version: i64) {
+    /// The session gets its handle: from now on notices and deliveries may come, and are held back until the welcome.
+    pub fn join(&mut self, handle: i32, partition: i32) {
         self.outbox.drop_data();
         self.outbox.hold(true);
         self.joined = Some(Joined {
             handle,
             partition,
-            list_version,
+            list_version: NO_LIST,
             welcomed: false,
             live: None,
             coming: None,
@@ -129,6 +131,15 @@ impl Feed {
             asked_at: None,
             ask_wait_ms: self.reset_wait_ms,
         });
+    }
+
+    /// The API has answered by this version of the viewer's list. What notices took away by a later one stays away.
+    /// Returns how the user shares: as the answer says, unless a notice said something newer meanwhile.
+    pub fn answered(&mut self, list_version: i64, mode: Mode) -> Mode {
+        if let Some(joined) = &mut self.joined {
+            joined.follows(list_version);
+        }
+        self.mode.filter(|noticed| noticed.version > mode.version).unwrap_or(mode)
     }
 
     /// The session did not come about, or is over: its handle means nothing any more.
@@ -367,9 +378,10 @@ impl Feed {
         }
     }
 
-    /// The mode to stamp reports with from now on, if it has changed.
+    /// The mode to stamp reports with from now on, if it has changed. None before the welcome: nothing is reported then,
+    /// and a change is kept.
     pub fn take_mode(&mut self) -> Option<Mode> {
-        self.mode.take()
+        if self.joined.as_ref().is_some_and(|joined| joined.welcomed) { self.mode.take() } else { None }
     }
 
     /// The connection is to end. The first reason stays.

@@ -51,10 +51,15 @@ fn answer(friend: &str) -> FriendMessage {
     FriendMessage { friend: friend.into(), display_name: String::new(), position: None, re: None }
 }
 
+fn mode(version: i64) -> Mode {
+    Mode { sharing: Sharing::Hidden, until: 0, discoverable: false, version }
+}
+
 /// Joined with list 3, not welcomed.
 fn joined() -> Feed {
     let mut feed = Feed::new(0, RESET_WAIT_MS);
-    feed.join(HANDLE, 1, 3);
+    feed.join(HANDLE, 1);
+    assert_eq!(feed.answered(3, mode(1)), mode(1));
     feed
 }
 
@@ -203,6 +208,22 @@ fn a_notice_before_the_welcome_cleans_the_first_answer() {
 }
 
 #[test]
+fn a_notice_before_the_answer_holds_where_it_is_newer_than_the_answer() {
+    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    feed.join(HANDLE, 1);
+    feed.forget(&"a".into(), 4);
+    feed.forget(&"b".into(), 3);
+    feed.set_mode(mode(2));
+    assert_eq!(read(&mut feed), [""; 0]);
+    assert_eq!((feed.answered(3, mode(4)), feed.answered(3, mode(1))), (mode(4), mode(2)), "the newer one");
+    feed.set_mode(mode(3));
+    assert_eq!(feed.take_mode(), None, "nothing is reported before the welcome");
+    feed.welcome(welcome(), vec![reset_entry("a"), reset_entry("b")], true, 0);
+    assert_eq!(read(&mut feed), ["welcome", "[1/1? +b]"]);
+    assert_eq!(feed.take_mode(), Some(mode(3)));
+}
+
+#[test]
 fn a_muted_friend_is_left_out_and_comes_back_by_a_reset() {
     let mut feed = live();
     feed.upsert(to(10), entry("a")).unwrap();
@@ -292,7 +313,6 @@ fn nothing_is_asked_before_the_welcome() {
 
 #[test]
 fn the_highest_mode_is_taken_once() {
-    let mode = |version| Mode { sharing: Sharing::Hidden, until: 0, discoverable: false, version };
     let mut feed = live();
     feed.set_mode(mode(2));
     feed.set_mode(mode(1));
@@ -340,7 +360,8 @@ fn a_second_try_to_join_knows_nothing_of_the_first() {
     feed.upsert(to(10), entry("a")).unwrap();
     feed.leave();
     assert_eq!(feed.upsert(to(10), entry("a")), Err(Dropped::UnknownHandle));
-    feed.join(HANDLE + 1, 1, 3);
+    feed.join(HANDLE + 1, 1);
+    feed.answered(3, mode(1));
     assert_eq!(feed.upsert(to(10), entry("a")), Err(Dropped::UnknownHandle));
     feed.welcome(welcome(), Vec::new(), false, 0);
     assert_eq!(read(&mut feed), ["welcome", "[1/1?]"]);

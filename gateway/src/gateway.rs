@@ -80,16 +80,20 @@ impl Gateway {
         look(&self.routes.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets a session in: from now on deliveries reach its feed. Sessions whose place it takes are ended at once. `None`
-    /// when the process has no more handles to give.
-    pub fn register(&self, user: &str, role: Role, list_version: i64, link: &Link) -> Option<Route> {
+    /// Lets a session in: from now on notices and deliveries reach its feed. `None` when the process has no more handles
+    /// to give.
+    pub fn register(&self, user: &str, role: Role, link: &Link) -> Option<Route> {
         let mut routes = self.routes.write().unwrap_or_else(PoisonError::into_inner);
-        let registered = routes.register(user, role, link.clone())?;
-        let handle = registered.handle;
+        let handle = routes.register(user, role, link.clone())?;
         let partition = partition_of(user.as_bytes(), self.visibility_partitions);
-        link.feed(|feed| feed.join(handle, partition, list_version));
-        drop(routes);
-        for older in registered.superseded {
+        link.feed(|feed| feed.join(handle, partition));
+        Some(Route { gateway: self.config.id.clone(), incarnation: self.incarnation, handle, role })
+    }
+
+    /// A session begins. Sessions whose place it takes are ended at once.
+    pub fn seat(&self, handle: i32) {
+        let superseded = self.routes.write().unwrap_or_else(PoisonError::into_inner).seat(handle);
+        for older in superseded {
             let wake = older.feed(|feed| {
                 feed.end(Refusal::Superseded, None);
                 feed.wake_now()
@@ -98,7 +102,6 @@ impl Gateway {
                 older.wake();
             }
         }
-        Some(Route { gateway: self.config.id.clone(), incarnation: self.incarnation, handle, role })
     }
 
     /// Lets a session go.

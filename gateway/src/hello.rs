@@ -1,8 +1,11 @@
-//! How a `hello` becomes a session: the API is asked, the session gets a route, the log is told, the client is welcomed.
+//! How a `hello` becomes a session: the session gets a route and a place in the registry, the API is asked, the log is
+//! told, the client is welcomed.
+//!
+//! The registry comes first, so that a change finds the session whether or not the API's answer has it.
 
 use nearcast_ingest::{Appended, Checked, Session as CacheEntry, Track};
 use nearcast_runtime::clock;
-use nearcast_schemas::event::{NO_SESSION, Role};
+use nearcast_schemas::event::{NO_SESSION, Role, Route};
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::internal::{HelloAnswer, HelloRequest, Place};
 use nearcast_schemas::refusal::Refusal;
@@ -32,11 +35,13 @@ pub struct Joining {
     id: Option<String>,
     n: Option<i64>,
     device: String,
-    role: Role,
+    /// Its place in the registry.
+    entry: CacheEntry,
     /// What is to go into the log, until it does.
     checked: Option<Checked>,
     accepted: Option<Accepted>,
-    routed: Option<(HelloAnswer, Track, CacheEntry)>,
+    /// What the API answered, and the way into the log that it opened.
+    answered: Option<(HelloAnswer, Track)>,
 }
 
 /// A session that has begun.
@@ -47,14 +52,18 @@ pub struct Joined {
     pub entry: CacheEntry,
     /// The installation that its reports are from, where they do not say.
     pub device: String,
-    _counted: Option<SessionGauge>,
+    _counted: SessionGauge,
 }
 
 impl Joining {
-    /// The session as far as it got, if it had a route.
-    pub fn into_joined(self) -> Option<Joined> {
-        let (_, track, entry) = self.routed?;
-        Some(Joined { track, entry, device: self.device, _counted: None })
+    /// Whether the API has not answered, so that the log knows nothing of it.
+    pub fn is_asking(&self) -> bool {
+        self.answered.is_none()
+    }
+
+    /// The session as far as it got: its place in the registry, and its way into the log.
+    pub fn into_session(self) -> (CacheEntry, Option<Track>) {
+        (self.entry, self.answered.map(|(_, track)| track))
     }
 }
 
@@ -83,10 +92,21 @@ impl Connection {
             n: checked.fix.n,
             result: if checked.late { AckResult::Stored } else { AckResult::Published },
         });
+        let Some(route) = self.gateway.register(&self.user, role, &self.link) else {
+            tracing::error!("this process has given all its handles, start it anew");
+            return self.not_joined(Refusal::Unavailable, id, n, now);
+        };
+        let Route { gateway, incarnation, handle, role } = route;
+        let entry = CacheEntry { gateway, incarnation, handle, role, session: NO_SESSION };
         let request = HelloRequest { user: self.user.to_string(), role, place };
-        let api = self.gateway.api.clone();
-        let step = Box::pin(async move { Step::Asked(api.hello(&request).await) });
-        let joining = Joining { step, id, n, device, role, checked, accepted, routed: None };
+        let (api, cache, place) = (self.gateway.api.clone(), self.gateway.parts.cache.clone(), entry.clone());
+        let step = Box::pin(async move {
+            if let Err(error) = cache.register(&request.user, &place).await {
+                NotRegistered { error: error.to_string() }.emit();
+            }
+            Step::Asked(api.hello(&request).await)
+        });
+        let joining = Joining { step, id, n, device, entry, checked, accepted, answered: None };
         self.joining = Some(Box::new(joining));
     }
 
@@ -94,54 +114,41 @@ impl Connection {
     pub(crate) fn on_step(&mut self, step: Step, now: i64) {
         let Some(joining) = self.joining.take() else { return };
         match step {
-            Step::Asked(Ok(answer)) => self.route(joining, answer, now),
+            Step::Asked(Ok(answer)) => self.say(joining, answer),
             Step::Said(Ok(appended)) => self.welcome(joining, appended, now),
             Step::Asked(Err(refusal)) | Step::Said(Err(refusal)) => {
-                let (id, n) = (joining.id.clone(), joining.n);
-                if let Some(joined) = joining.into_joined() {
-                    self.gateway.parts.cache.unregister(&self.user, &joined.entry);
-                    self.gateway.unregister(joined.entry.handle);
-                }
-                self.not_joined(refusal, id, n, now);
+                self.let_go(&joining.entry);
+                self.not_joined(refusal, joining.id, joining.n, now);
             }
         }
     }
 
-    /// The session gets its route; then the log is told.
-    fn route(&mut self, mut joining: Box<Joining>, answer: HelloAnswer, now: i64) {
-        let parts = &self.gateway.parts;
-        let Some(route) = self.gateway.register(&self.user, joining.role, answer.list_version, &self.link) else {
-            tracing::error!("this process has given all its handles, start it anew");
-            return self.not_joined(Refusal::Unavailable, joining.id, joining.n, now);
-        };
-        let entry = CacheEntry {
-            gateway: route.gateway.clone(),
-            incarnation: route.incarnation,
-            handle: route.handle,
-            role: route.role,
-            session: NO_SESSION,
-        };
-        let track = parts.ingest.session(&self.user, route);
-        let (cache, user, place, said) = (parts.cache.clone(), self.user.clone(), entry.clone(), track.clone());
-        let (list_version, mode, checked) = (answer.list_version, answer.mode, joining.checked.take());
+    /// The API has answered: the session takes its place, and the log is told.
+    fn say(&mut self, mut joining: Box<Joining>, answer: HelloAnswer) {
+        let CacheEntry { gateway, incarnation, handle, role, .. } = joining.entry.clone();
+        self.gateway.seat(handle);
+        let list_version = answer.list_version;
+        let mode = self.link.feed(|feed| feed.answered(list_version, answer.mode));
+        let track = self.gateway.parts.ingest.session(&self.user, Route { gateway, incarnation, handle, role });
+        if let Some(last) = &answer.last_report {
+            track.go_on_from(last);
+        }
+        let (said, checked) = (track.clone(), joining.checked.take());
         joining.step = Box::pin(async move {
-            // First the registry, so that no notice about this list misses the session.
-            if let Err(error) = cache.register(&user, &place).await {
-                NotRegistered { error: error.to_string() }.emit();
-            }
             Step::Said(match said.hello(list_version, mode, checked, clock::now_ms()) {
                 Ok(pending) => pending.await,
                 Err(refusal) => Err(refusal),
             })
         });
-        joining.routed = Some((answer, track, entry));
+        joining.answered = Some((answer, track));
         self.joining = Some(joining);
     }
 
     /// The log has the hello.
     fn welcome(&mut self, joining: Box<Joining>, appended: Appended, now: i64) {
-        let Joining { device, role, accepted, routed, .. } = *joining;
-        let Some((answer, track, mut entry)) = routed else { return };
+        let Joining { device, mut entry, accepted, answered, .. } = *joining;
+        let Some((answer, track)) = answered else { return };
+        let role = entry.role;
         entry.session = appended.offset;
         let gateway = &self.gateway;
         gateway.parts.cache.refresh(&self.user, &entry);
@@ -167,7 +174,13 @@ impl Connection {
         };
         self.link.feed(|feed| feed.welcome(welcome, answer.nearby, answer.nearby_known, now));
         self.session.joined(role == Role::Reporting, now);
-        self.joined = Some(Joined { track, entry, device, _counted: Some(SessionGauge::enter(role)) });
+        self.joined = Some(Joined { track, entry, device, _counted: SessionGauge::enter(role) });
+    }
+
+    /// Whoever may know the session forgets it.
+    pub(crate) fn let_go(&self, entry: &CacheEntry) {
+        self.gateway.unregister(entry.handle);
+        self.gateway.parts.cache.unregister(&self.user, entry);
     }
 
     fn not_joined(&mut self, refusal: Refusal, id: Option<String>, n: Option<i64>, now: i64) {

@@ -21,6 +21,7 @@ use crate::gateway::Gateway;
 
 /// How long one poll waits, and so how long a stop may take.
 const POLL: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Reads the gateway's topic from where it ended when this was made.
 pub struct Deliveries {
@@ -94,6 +95,25 @@ impl Deliveries {
         }
         Ok(())
     }
+}
+
+/// Looks every few seconds whether the topic is still there, until the shutdown begins. A reader alone goes deaf: to it a
+/// topic that was deleted is one without news.
+///
+/// # Errors
+/// When the topic is gone. A gateway that starts again makes it again.
+pub async fn watch_topic(kafka: Kafka, topic: String, shutdown: Shutdown) -> Result<(), KafkaError> {
+    let mut missing = 0;
+    while missing < 2 {
+        tokio::select! {
+            () = shutdown.begun() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        // A broker that has just started may not know it yet, so it is asked twice.
+        missing = if matches!(kafka.partition_count(&topic).await, Ok(None)) { missing + 1 } else { 0 };
+    }
+    tracing::error!(topic, "the topic for deliveries is gone, start the gateway again to make it");
+    Err(KafkaError::NoTopic { bootstrap: kafka.config().bootstrap.clone(), topic })
 }
 
 fn is_fatal(error: &ClientError) -> bool {

@@ -12,6 +12,7 @@ pub const MAX_WATCHING: usize = 3;
 struct Of {
     handle: i32,
     role: Role,
+    seated: bool,
 }
 
 /// The sessions of this process. `T` is how a session is reached.
@@ -28,35 +29,37 @@ impl<T> Default for Routes<T> {
     }
 }
 
-/// A session that was let in.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Registered<T> {
-    /// Its name in routes and deliveries; never given twice by a process.
-    pub handle: i32,
-    /// Sessions whose place it took; they have no route any more.
-    pub superseded: Vec<T>,
-}
-
 impl<T: Clone> Routes<T> {
-    /// Lets a session in. One that reports takes the place of the user's older one; one that only watches, of the
-    /// oldest beyond [`MAX_WATCHING`]. `None` when the process has given 2^31 handles: it must be started anew.
-    pub fn register(&mut self, user: &str, role: Role, session: T) -> Option<Registered<T>> {
+    /// Lets a session in: it is reached from now on, and takes nobody's place before it is seated. Returns its name in
+    /// routes and deliveries, which a process never gives twice; `None` when the process has given all 2^31: it must be
+    /// started anew.
+    pub fn register(&mut self, user: &str, role: Role, session: T) -> Option<i32> {
         let handle = self.last_handle.checked_add(1)?;
         self.last_handle = handle;
-        let allowed_before = if role == Role::Reporting { 0 } else { MAX_WATCHING - 1 };
-        let reporting = role == Role::Reporting;
-        // In the order of their handles, which is that of their hellos.
-        let peers: Vec<i32> =
-            self.of_user(user).filter(|of| (of.role == Role::Reporting) == reporting).map(|of| of.handle).collect();
-        let excess = peers.len().saturating_sub(allowed_before);
-        let superseded = peers.into_iter().take(excess).filter_map(|handle| self.unregister(handle)).collect();
         let user: Arc<str> = match self.by_user.get_key_value(user) {
             Some((user, _)) => user.clone(),
             None => user.into(),
         };
-        self.by_user.entry(user.clone()).or_default().push(Of { handle, role });
+        self.by_user.entry(user.clone()).or_default().push(Of { handle, role, seated: false });
         self.by_handle.insert(handle, (user, session));
-        Some(Registered { handle, superseded })
+        Some(handle)
+    }
+
+    /// A session begins. One that reports takes the place of the user's older one; one that only watches, of the oldest
+    /// beyond [`MAX_WATCHING`]. Returns those whose place it took; they have no route any more.
+    pub fn seat(&mut self, handle: i32) -> Vec<T> {
+        let Some((user, _)) = self.by_handle.get(&handle) else { return Vec::new() };
+        let Some(sessions) = self.by_user.get_mut(user) else { return Vec::new() };
+        let Some(at) = sessions.iter().position(|of| of.handle == handle) else { return Vec::new() };
+        // To the end: the seated ones stand in the order of their hellos in the log.
+        let role = sessions.remove(at).role;
+        let reporting = role == Role::Reporting;
+        let peers = |of: &&Of| of.seated && (of.role == Role::Reporting) == reporting;
+        let peers: Vec<i32> = sessions.iter().filter(peers).map(|of| of.handle).collect();
+        sessions.push(Of { handle, role, seated: true });
+        let allowed_before = if reporting { 0 } else { MAX_WATCHING - 1 };
+        let excess = peers.len().saturating_sub(allowed_before);
+        peers.into_iter().take(excess).filter_map(|handle| self.unregister(handle)).collect()
     }
 
     /// Lets a session go.
@@ -105,33 +108,50 @@ impl<T: Clone> Routes<T> {
 mod tests {
     use super::*;
 
-    fn register(routes: &mut Routes<&'static str>, user: &str, role: Role, name: &'static str) -> Vec<&'static str> {
-        routes.register(user, role, name).unwrap().superseded
+    fn join(routes: &mut Routes<&'static str>, user: &str, role: Role, name: &'static str) -> Vec<&'static str> {
+        let handle = routes.register(user, role, name).unwrap();
+        routes.seat(handle)
+    }
+
+    fn names_of(routes: &Routes<&'static str>, user: &str) -> Vec<&'static str> {
+        routes.sessions_of(user).map(|(_, name)| *name).collect()
     }
 
     #[test]
     fn a_user_reports_once_and_watches_thrice() {
         let mut routes = Routes::default();
-        assert!(register(&mut routes, "alice", Role::Reporting, "r1").is_empty());
+        assert!(join(&mut routes, "alice", Role::Reporting, "r1").is_empty());
         for name in ["w1", "w2", "w3"] {
-            assert!(register(&mut routes, "alice", Role::Watching, name).is_empty());
+            assert!(join(&mut routes, "alice", Role::Watching, name).is_empty());
         }
-        assert!(register(&mut routes, "bob", Role::Reporting, "b1").is_empty());
-        assert_eq!(register(&mut routes, "alice", Role::Watching, "w4"), ["w1"]);
-        assert_eq!(register(&mut routes, "alice", Role::Reporting, "r2"), ["r1"]);
-        let names: Vec<_> = routes.sessions_of("alice").map(|(_, name)| *name).collect();
-        assert_eq!(names, ["w2", "w3", "w4", "r2"]);
+        assert!(join(&mut routes, "bob", Role::Reporting, "b1").is_empty());
+        assert_eq!(join(&mut routes, "alice", Role::Watching, "w4"), ["w1"]);
+        assert_eq!(join(&mut routes, "alice", Role::Reporting, "r2"), ["r1"]);
+        assert_eq!(names_of(&routes, "alice"), ["w2", "w3", "w4", "r2"]);
         assert_eq!(routes.len(), 5);
+    }
+
+    #[test]
+    fn a_session_is_reached_before_it_takes_a_place() {
+        let mut routes = Routes::default();
+        join(&mut routes, "alice", Role::Reporting, "r1");
+        let second = routes.register("alice", Role::Reporting, "r2").unwrap();
+        let third = routes.register("alice", Role::Reporting, "r3").unwrap();
+        assert_eq!(names_of(&routes, "alice"), ["r1", "r2", "r3"]);
+        assert_eq!(routes.seat(third), ["r1"], "and not the one that may never begin");
+        assert_eq!(routes.seat(second), ["r3"], "whoever begins last is the newest");
+        assert_eq!(names_of(&routes, "alice"), ["r2"]);
+        assert_eq!(routes.seat(third), [""; 0], "it has no route any more");
     }
 
     #[test]
     fn handles_are_never_given_twice() {
         let mut routes = Routes::default();
-        let first = routes.register("alice", Role::Reporting, "a").unwrap().handle;
+        let first = routes.register("alice", Role::Reporting, "a").unwrap();
         assert_eq!(routes.unregister(first), Some("a"));
         assert_eq!(routes.unregister(first), None);
         assert!(routes.is_empty() && routes.by_user.is_empty());
-        let second = routes.register("alice", Role::Reporting, "b").unwrap().handle;
+        let second = routes.register("alice", Role::Reporting, "b").unwrap();
         assert_ne!(first, second);
         assert_eq!(routes.get(first), None);
         assert_eq!(routes.get(second), Some(&"b"));

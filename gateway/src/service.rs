@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::config::{Config, ConfigError};
 use crate::gateway::Gateway;
 use crate::http::Api;
-use crate::kafka::Deliveries;
+use crate::kafka::{Deliveries, watch_topic};
 use crate::ws;
 
 /// Between two looks whether a topic is there.
@@ -44,6 +44,8 @@ pub struct Parts {
     pub verifier: Verifier,
     /// For the API's internal endpoint.
     pub internal_key: Secret,
+    /// What the health endpoint shows, of the gateway's own parts and of those that it is given: the cache may have one.
+    pub readiness: Readiness,
     /// Read by the health endpoint.
     pub metrics: Metrics,
 }
@@ -126,7 +128,8 @@ pub async fn run_on_both(
 ) -> Result<(), Error> {
     config.check()?;
     parts.deployment.check()?;
-    let readiness = Readiness::default();
+    let readiness = parts.readiness.clone();
+    readiness.drains_with(&shutdown);
     // Health and deliveries go on while connections drain, so they end by a shutdown of their own.
     let behind = Shutdown::new();
     let mut tasks = Tasks::new(behind.clone());
@@ -207,6 +210,7 @@ async fn start(config: &Config, parts: Parts, readiness: &Readiness, tasks: &mut
         Deliveries::from_the_end(&kafka, &own.name, codec, Arc::clone(&gateway), component.clone()).await?;
     let behind = tasks.shutdown().clone();
     tasks.spawn_thread("deliveries", move || deliveries.run(&behind)).map_err(Error::Thread)?;
+    tasks.spawn("topic", watch_topic(kafka, own.name, tasks.shutdown().clone()));
     // Whether it answers shows at the first hello, which waits for it.
     api.ready();
     component.ready();

@@ -84,11 +84,17 @@ impl Coarsener {
     /// 0.4 µs while the position is in the shown cell, some µs otherwise.
     #[must_use]
     pub fn coarse_cell(&self, shown: Cell, position: Position) -> Cell {
-        let cell = Cell::of(position, self.resolution);
+        let cell = self.cell(position);
         // A cell of another resolution is one from before a change of the configuration.
         let stays = shown.resolution() == self.resolution
             && (cell == shown || distance_to_edge_m(position, shown) < self.margin_m);
         if stays { shown } else { cell }
+    }
+
+    /// The cell of a position at the resolution of these rules.
+    #[must_use]
+    pub fn cell(&self, position: Position) -> Cell {
+        Cell::of(position, self.resolution)
     }
 
     /// The last instant of a user's schedule that is not after `now_ms`.
@@ -108,10 +114,7 @@ impl CoarseTrack {
     /// instant of the schedule.
     #[must_use]
     pub fn start(coarsener: &Coarsener, seed: u64, position: Position, now_ms: i64) -> Self {
-        Self(CoarsePosition {
-            cell: Cell::of(position, coarsener.resolution),
-            at_ms: coarsener.last_instant_ms(seed, now_ms),
-        })
+        Self(CoarsePosition { cell: coarsener.cell(position), at_ms: coarsener.last_instant_ms(seed, now_ms) })
     }
 
     /// Takes a report of `now_ms` (milliseconds since the Unix epoch); returns what to show from now on,
@@ -131,6 +134,26 @@ impl CoarseTrack {
             at_ms: self.0.at_ms + (elapsed_ms - elapsed_ms % coarsener.period_ms),
         };
         Some(self.0)
+    }
+
+    /// Does what a timer that looks at each instant of the schedule would have done by `now_ms`, given the last position
+    /// and the time of its report; returns what is shown since, or `None` where nothing has changed. One evaluation at
+    /// most: a report is evaluated at the first instant after it, and an instant without news shows nothing.
+    pub fn catch_up(
+        &mut self,
+        coarsener: &Coarsener,
+        position: Position,
+        reported_ms: i64,
+        now_ms: i64,
+    ) -> Option<CoarsePosition> {
+        let since_ms = reported_ms.saturating_sub(self.0.at_ms);
+        if since_ms <= 0 {
+            return None;
+        }
+        let late_ms = since_ms % coarsener.period_ms;
+        let wait_ms = if late_ms == 0 { 0 } else { coarsener.period_ms - late_ms };
+        let due_ms = reported_ms.saturating_add(wait_ms);
+        if due_ms <= now_ms { self.observe(coarsener, position, due_ms) } else { None }
     }
 
     /// What is shown now.
@@ -215,6 +238,29 @@ mod tests {
         // The clock of another broker.
         check(first + 80 * period, None);
         check(first + 91 * period - 1, None);
+    }
+
+    #[test]
+    fn catching_up_is_what_a_timer_would_have_done() {
+        let rules = coarsener();
+        let period = i64::from(PERIOD_MS);
+        for after_ms in [1, 40_000, period - 1, period, period + 1, 3 * period + 7] {
+            let start = CoarseTrack::start(&rules, 7, place(48.0, 11.0), 1_000_000_000);
+            let (mut timed, mut read) = (start, start);
+            let first = start.shown().at_ms;
+            let (moved, reported_ms) = (place(48.2, 11.0), first + after_ms);
+            // A timer at each instant, which evaluates only what is news.
+            for n in 1..8 {
+                let instant = first + n * period;
+                if instant >= reported_ms && reported_ms > timed.shown().at_ms {
+                    timed.observe(&rules, moved, instant);
+                }
+            }
+            let due = timed.shown().at_ms;
+            assert_eq!(read.catch_up(&rules, moved, reported_ms, due - 1), None, "{after_ms}");
+            assert_eq!(read.catch_up(&rules, moved, reported_ms, due + 2 * period), Some(timed.shown()), "{after_ms}");
+            assert_eq!(read.catch_up(&rules, moved, reported_ms, due + 9 * period), None, "{after_ms}");
+        }
     }
 
     #[test]

@@ -101,6 +101,7 @@ impl Config {
 pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(), Error> {
     config.check()?;
     let readiness = Readiness::default();
+    readiness.drains_with(&shutdown);
     let kafka_ready = readiness.component("kafka");
     let history_ready = readiness.component("history");
     let mut tasks = Tasks::new(shutdown.clone());

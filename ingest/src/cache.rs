@@ -7,10 +7,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use nearcast_geo::Coarsener;
 use nearcast_schemas::delivery::FriendPosition;
-use nearcast_schemas::event::{Mode, Role};
+use nearcast_schemas::event::{Mode, Role, Sharing};
+use nearcast_schemas::internal::LastReport;
 use nearcast_schemas::list::Precision;
 use serde::{Deserialize, Serialize};
+
+use crate::coarse::Coarse;
 
 /// At most this many sessions of one user are kept; of more, those that were refreshed longest ago are left out.
 pub const MAX_SESSIONS: usize = 16;
@@ -20,8 +24,11 @@ pub const MAX_SESSIONS: usize = 16;
 pub struct LastSeen {
     /// As reported; `at` is the append time of the report.
     pub position: FriendPosition,
-    /// As whoever may know it approximately only may see it; `at` is the scheduled instant.
-    pub coarse: FriendPosition,
+    /// As whoever may know it approximately only could see it when the report came; `at` is the scheduled instant. None for
+    /// a report that may never be shown. Read it by [`LastSeen::shown`].
+    pub coarse: Option<FriendPosition>,
+    /// How finely the report may ever be shown, whatever the mode is now: [`nearcast_schemas::rule::reported_as`].
+    pub reported: Sharing,
     /// How the user shares: the highest version that any write knew.
     pub mode: Mode,
     /// Session of the report, [`nearcast_schemas::event::NO_SESSION`] for one over HTTP.
@@ -29,12 +36,17 @@ pub struct LastSeen {
 }
 
 impl LastSeen {
-    /// The position in the precision that [`nearcast_schemas::rule::may_show`] allows.
-    pub fn shown(&self, precision: Precision) -> &FriendPosition {
+    /// The position at `now_ms` in the precision that [`nearcast_schemas::rule::may_show`] allows.
+    pub fn shown(&self, precision: Precision, rules: &Coarsener, now_ms: i64) -> Option<FriendPosition> {
         match precision {
-            Precision::Exact => &self.position,
-            Precision::Coarse => &self.coarse,
+            Precision::Exact => Some(self.position.clone()),
+            Precision::Coarse => Some(Coarse::after(&self.last_report()?, rules)?.at(rules, now_ms)),
         }
+    }
+
+    /// What a session goes on from; none after a report that may never be shown.
+    pub fn last_report(&self) -> Option<LastReport> {
+        Some(LastReport { position: self.position.clone(), coarse: self.coarse.clone()? })
     }
 }
 
@@ -75,8 +87,9 @@ pub trait Cache: Send + Sync + std::fmt::Debug {
     ///
     /// The position is left alone by a report of an older session than the one it is from, by an older report of the
     /// same session or of none, and by one from before an erasure. The approximate position is left alone by one for
-    /// the same scheduled instant or an older one. The mode is left alone by one of the same version or a lower one;
-    /// so a late write undoes no pause.
+    /// the same scheduled instant or an older one; a report that may never be shown ends it. The mode is left alone by
+    /// one of the same version or a lower one; so a late write undoes no pause. What is `reported` becomes coarser when
+    /// a higher version is known that is coarser at the time of the report.
     fn put_position(&self, user: &str, seen: LastSeen);
 
     /// The last positions of these users, in their order; `None` where there is none within the TTL.

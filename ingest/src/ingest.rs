@@ -10,6 +10,7 @@ use nearcast_schemas::coarse::{MARGIN_OF_EDGE, schedule_seed};
 use nearcast_schemas::codec::Codec;
 use nearcast_schemas::deployment::{Deployment, DeploymentError};
 use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Route};
+use nearcast_schemas::internal::LastReport;
 use nearcast_schemas::refusal::Refusal;
 use nearcast_schemas::topics::Topics;
 
@@ -97,12 +98,18 @@ impl Ingest {
         validate(raw, device, clock, now_ms, &self.limits).map_err(refused)
     }
 
+    /// The rules of approximate positions in this deployment.
+    pub fn coarsener(&self) -> &Coarsener {
+        &self.recorder.coarsener
+    }
+
     /// The way into the log of one session, which begins with [`Track::hello`].
     pub fn session(&self, user: &str, route: Route) -> Track {
         Track::new(self.log.clone(), self.recorder.clone(), self.rules, user, route)
     }
 
-    /// Takes a report that came without a session: publishes it, or stores it for the history if it is late.
+    /// Takes a report that came without a session: publishes it, or stores it for the history if it is late. `last` is the
+    /// user's last report, as far as it is known.
     ///
     /// # Errors
     /// [`Refusal::Busy`], [`Refusal::Unavailable`].
@@ -111,6 +118,7 @@ impl Ingest {
         user: &str,
         checked: Checked,
         mode: Mode,
+        last: Option<&LastReport>,
         now_ms: i64,
     ) -> Result<Pending<Outcome>, Refusal> {
         let permit = self.log.reserve(1)?;
@@ -122,10 +130,11 @@ impl Ingest {
         }
         let reported = Reported::new(&fix, position, mode);
         let (owner, recorder) = (Box::<str>::from(user), self.recorder.clone());
+        let mut coarse = last.and_then(|last| Coarse::after(last, &recorder.coarsener));
         let then: Then = Box::new(move |settled| {
             if let Ok(appended) = settled {
                 let seed = schedule_seed(&owner);
-                recorder.record(&owner, seed, &mut Coarse::default(), &reported, NO_SESSION, appended.at);
+                recorder.record(&owner, seed, &mut coarse, &reported, NO_SESSION, appended.at);
                 ReportAccepted { outcome: Outcome::Published(appended) }.emit();
             }
         });
@@ -182,7 +191,6 @@ impl Ingest {
     }
 }
 
-/// The rules of approximate positions in this deployment.
 fn coarsener(deployment: &Deployment) -> Result<Coarsener, IngestError> {
     let resolution = Resolution::try_from(deployment.coarse_resolution)
         .map_err(|_| DeploymentError { field: "coarse_resolution", problem: "must be 0 to 15".to_owned() })?;

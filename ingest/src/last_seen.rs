@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use nearcast_geo::{Coarsener, Position};
 use nearcast_schemas::delivery::FriendPosition;
-use nearcast_schemas::event::{Fix, Mode};
+use nearcast_schemas::event::{Fix, Mode, Sharing};
+use nearcast_schemas::rule::sharing_at;
 
 use crate::cache::{Cache, LastSeen};
 use crate::coarse::Coarse;
@@ -39,8 +40,23 @@ impl Reported {
 
 impl Recorder {
     /// A report of this session was appended at `at`.
-    pub fn record(&self, user: &str, seed: u64, coarse: &mut Coarse, reported: &Reported, session: i64, at: i64) {
+    pub fn record(
+        &self,
+        user: &str,
+        seed: u64,
+        coarse: &mut Option<Coarse>,
+        reported: &Reported,
+        session: i64,
+        at: i64,
+    ) {
         let Reported { position, accuracy_m, speed_mps, heading_deg, mode } = *reported;
+        let sharing = sharing_at(&mode, at);
+        match coarse {
+            // No cell follows from what may never be shown.
+            _ if sharing == Sharing::Hidden => *coarse = None,
+            Some(coarse) => coarse.observe(&self.coarsener, position, at),
+            None => *coarse = Some(Coarse::start(&self.coarsener, seed, position, at)),
+        }
         let seen = LastSeen {
             position: FriendPosition {
                 lat: position.lat_deg(),
@@ -51,7 +67,8 @@ impl Recorder {
                 speed_mps,
                 heading_deg,
             },
-            coarse: coarse.observe(&self.coarsener, seed, position, at),
+            coarse: coarse.map(Coarse::shown),
+            reported: sharing,
             mode,
             session,
         };

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use nearcast_schemas::delivery::FriendPosition;
 use nearcast_schemas::deployment::Deployment;
-use nearcast_schemas::event::Mode;
+use nearcast_schemas::event::{Mode, Sharing};
+use nearcast_schemas::rule::sharing_at;
 use tokio::time::Instant;
 
 use crate::cache::{Cache, CacheError, LastSeen, MAX_SESSIONS, Session};
@@ -39,7 +40,8 @@ struct Person {
 #[derive(Clone, Debug)]
 struct Place {
     position: FriendPosition,
-    coarse: FriendPosition,
+    coarse: Option<FriendPosition>,
+    reported: Sharing,
     session: i64,
 }
 
@@ -125,15 +127,24 @@ impl Cache for MemoryCache {
                     rules.mode = Some(seen.mode);
                 }
             });
-            let mut place = Place { position: seen.position, coarse: seen.coarse, session: seen.session };
+            let rules = person.rules.as_ref();
+            let known = rules.and_then(|(rules, _)| rules.mode).map_or(Sharing::Exact, |mode| sharing_at(&mode, at));
+            let reported = seen.reported.max(known);
+            let LastSeen { position, coarse, session, .. } = seen;
+            let mut place = Place { position, coarse, reported, session };
             if let Some((old, _)) = &person.place {
                 if at < old.position.at || (place.session >= 0 && place.session < old.session) {
                     return;
                 }
                 place.session = place.session.max(old.session);
-                if place.coarse.at <= old.coarse.at {
-                    place.coarse = old.coarse.clone();
+                if let Some(old) = &old.coarse
+                    && place.coarse.as_ref().is_none_or(|new| new.at <= old.at)
+                {
+                    place.coarse = Some(old.clone());
                 }
+            }
+            if reported == Sharing::Hidden {
+                place.coarse = None;
             }
             person.place = Some((place, now + self.ttl));
         });
@@ -145,8 +156,8 @@ impl Cache for MemoryCache {
             let person = kept.people.get(user)?;
             let (place, _) = person.place.as_ref().filter(|(_, until)| *until > now)?;
             let (rules, _) = person.rules.as_ref().filter(|(_, until)| *until > now)?;
-            let Place { position, coarse, session } = place.clone();
-            Some(LastSeen { position, coarse, mode: rules.mode?, session })
+            let Place { position, coarse, reported, session } = place.clone();
+            Some(LastSeen { position, coarse, reported, mode: rules.mode?, session })
         };
         Ok(users.iter().map(last_seen).collect())
     }

@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use nearcast_schemas::delivery::FriendPosition;
 use nearcast_schemas::deployment::Deployment;
-use nearcast_schemas::event::Mode;
+use nearcast_schemas::event::{Mode, Sharing};
 use redis::{RedisResult, Script};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -140,12 +139,15 @@ impl Store {
             Write::Position(seen) => {
                 let mut script = self.put_position.key(keys.place(user));
                 script.key(keys.rules(user)).arg(json(&seen.position)).arg(seen.position.at).arg(seen.session);
-                script.arg(json(&seen.coarse)).arg(seen.coarse.at).arg(seen.mode.version).arg(json(&seen.mode));
-                script.arg(self.ttl_ms).invoke_async::<i64>(&mut connection).await.map(drop)
+                let coarse = seen.coarse.as_ref();
+                script.arg(coarse.map(json).unwrap_or_default()).arg(coarse.map_or(0, |coarse| coarse.at));
+                script.arg(seen.mode.version).arg(json(&seen.mode)).arg(rank(seen.mode.sharing)).arg(seen.mode.until);
+                script.arg(rank(seen.reported)).arg(self.ttl_ms).invoke_async::<i64>(&mut connection).await.map(drop)
             }
             Write::Mode(mode) => {
                 let mut script = self.set_mode.key(keys.rules(user));
-                script.arg(mode.version).arg(json(mode)).arg(self.ttl_ms).invoke_async(&mut connection).await
+                script.arg(mode.version).arg(json(mode)).arg(rank(mode.sharing)).arg(mode.until);
+                script.arg(self.ttl_ms).invoke_async(&mut connection).await
             }
             Write::Erasure(at) => {
                 let mut script = self.erase.key(keys.place(user));
@@ -168,13 +170,13 @@ impl Store {
     async fn last_seen(&self, mut connection: Connection, users: &[String]) -> RedisResult<Vec<Option<LastSeen>>> {
         let mut pipeline = redis::Pipeline::with_capacity(2 * users.len());
         for user in users {
-            pipeline.hmget(self.keys.place(user), &["exact", "coarse", "session"]);
+            pipeline.hmget(self.keys.place(user), &["exact", "coarse", "session", "reported"]);
             pipeline.hget(self.keys.rules(user), "mode");
         }
         let answers: Vec<redis::Value> = pipeline.query_async(&mut connection).await?;
         let mut seen = Vec::with_capacity(users.len());
         for answer in answers.chunks_exact(2) {
-            let place: (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>) = redis::from_redis_value_ref(&answer[0])?;
+            let place: Place = redis::from_redis_value_ref(&answer[0])?;
             let mode: Option<Vec<u8>> = redis::from_redis_value_ref(&answer[1])?;
             seen.push(parse_seen(place, mode));
         }
@@ -258,6 +260,15 @@ fn name(session: &Session) -> String {
     format!("{}/{}/{}", session.gateway, session.incarnation, session.handle)
 }
 
+/// Sharing as the scripts compare it.
+fn rank(sharing: Sharing) -> i64 {
+    match sharing {
+        Sharing::Exact => 0,
+        Sharing::Coarse => 1,
+        Sharing::Hidden => 2,
+    }
+}
+
 /// Everything that is written is a plain record, which cannot fail to be JSON.
 fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
@@ -268,12 +279,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
 }
 
+/// The fields of a place: exact, coarse, session, reported.
+type Place = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Option<i64>);
+
 /// A position without a mode is not shown: nobody knows whether it may be.
-fn parse_seen(
-    (exact, coarse, session): (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>),
-    mode: Option<Vec<u8>>,
-) -> Option<LastSeen> {
-    let position: FriendPosition = parse(&exact?)?;
-    let coarse: FriendPosition = parse(&coarse?)?;
-    Some(LastSeen { position, coarse, mode: parse(&mode?)?, session: session? })
+fn parse_seen((exact, coarse, session, reported): Place, mode: Option<Vec<u8>>) -> Option<LastSeen> {
+    let reported = match reported? {
+        0 => Sharing::Exact,
+        1 => Sharing::Coarse,
+        _ => Sharing::Hidden,
+    };
+    let coarse = coarse.and_then(|coarse| parse(&coarse));
+    Some(LastSeen { position: parse(&exact?)?, coarse, reported, mode: parse(&mode?)?, session: session? })
 }

@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nearcast_schemas::coarse::schedule_seed;
-use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Role, Route};
+use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Role, Route, Sharing};
+use nearcast_schemas::internal::LastReport;
 use nearcast_schemas::refusal::Refusal;
+use nearcast_schemas::rule::sharing_at;
 
 use crate::coarse::Coarse;
 use crate::events::{ReportAccepted, refused};
@@ -38,9 +40,11 @@ struct Session {
 struct State {
     hello: Hello,
     mode: Mode,
+    /// How the last report that was not late was shared.
+    sharing: Sharing,
     thinner: Thinner,
     newest: Newest,
-    coarse: Coarse,
+    coarse: Option<Coarse>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,9 +66,10 @@ impl Track {
         let state = State {
             hello: Hello::NotSaid,
             mode: Mode::default(),
+            sharing: Sharing::Exact,
             thinner: Thinner::new(rules),
             newest: Newest::default(),
-            coarse: Coarse::default(),
+            coarse: None,
         };
         let seed = schedule_seed(user);
         let session = Session { user: user.into(), seed, route, recorder, state: Mutex::new(state) };
@@ -95,13 +100,19 @@ impl Track {
     }
 
     /// The user shares by this mode from now on, unless a higher version is known. Nothing reported before counts for
-    /// thinning any more.
+    /// thinning any more, nor when the mode ends: what was reported while it held is never shown more finely.
     pub fn set_mode(&self, mode: Mode) {
         let mut state = self.session.lock();
         if mode.version > state.mode.version {
             state.mode = mode;
             state.thinner.forget();
         }
+    }
+
+    /// The user's approximate position goes on from the user's last report, of whichever session that was.
+    pub fn go_on_from(&self, last: &LastReport) {
+        let coarse = Coarse::after(last, &self.session.recorder.coarsener);
+        self.session.lock().coarse = coarse;
     }
 
     /// Begins the session: the reset will wait for this version of the viewer's list. A `fix` that is late goes to the
@@ -135,6 +146,7 @@ impl Track {
             state.mode = mode;
         }
         let mode = state.mode;
+        state.sharing = sharing_at(&mode, now_ms);
 
         let reported = fix.as_ref().map(|checked| Reported::new(&checked.fix, checked.position, mode));
         let ticket = fix.as_ref().map(|_| state.thinner.publish());
@@ -185,6 +197,11 @@ impl Track {
             let event = self.record(LocationKind::Backfill, offset, state.mode, Some(fix), now_ms);
             let receiver = self.log.append(&self.session.user, &event, permit, Box::new(stored))?;
             return Ok(Pending::all(VecDeque::from([receiver]), |_| Some(Outcome::Stored)));
+        }
+        let sharing = sharing_at(&state.mode, now_ms);
+        if sharing != state.sharing {
+            state.sharing = sharing;
+            state.thinner.forget();
         }
         let ticket = match state.thinner.decide(position, now_ms) {
             Decision::Publish(ticket) => ticket,

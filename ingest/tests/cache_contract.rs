@@ -18,7 +18,8 @@ use support::{NOW, mode, place, until};
 /// A report of a session at a time; its latitude is its name.
 fn seen(lat: f64, session: i64, at: i64, mode: Mode) -> LastSeen {
     // Approximate positions change every ten units of time.
-    LastSeen { position: place(lat, at, false), coarse: place(-lat, at - at % 10, true), mode, session }
+    let coarse = (mode.sharing != Sharing::Hidden).then(|| place(-lat, at - at % 10, true));
+    LastSeen { position: place(lat, at, false), coarse, reported: mode.sharing, mode, session }
 }
 
 async fn put(cache: &dyn Cache, user: &str, seen: LastSeen) {
@@ -41,6 +42,7 @@ async fn check(cache: &dyn Cache) {
     approximate_positions_change_once_an_instant(cache).await;
     a_late_write_undoes_no_pause(cache).await;
     a_hidden_position_is_kept_hidden(cache).await;
+    a_mode_with_an_end_counts_for_reports_before_it(cache).await;
     erase_means_erase(cache).await;
     sessions_come_and_go(cache).await;
     pages(cache).await;
@@ -90,10 +92,16 @@ async fn approximate_positions_change_once_an_instant(cache: &dyn Cache) {
     // Another session says another cell for the same instant.
     put(cache, user, seen(2.0, 11, instant + 9, exact)).await;
     let found = get(cache, user).await.unwrap();
-    assert_eq!((found.position.lat, found.coarse.lat, found.coarse.at), (2.0, -1.0, instant));
+    assert_eq!((found.position.lat, found.coarse), (2.0, Some(place(-1.0, instant, true))));
     put(cache, user, seen(3.0, 11, instant + 10, exact)).await;
-    let found = get(cache, user).await.unwrap();
-    assert_eq!((found.coarse.lat, found.coarse.at), (-3.0, instant + 10));
+    assert_eq!(get(cache, user).await.unwrap().coarse, Some(place(-3.0, instant + 10, true)));
+    // No cell follows from a report that may never be shown, and none is left of before it.
+    let hidden = mode(Sharing::Hidden, 1);
+    put(cache, user, LastSeen { coarse: Some(place(-4.0, instant + 20, true)), ..seen(4.0, 11, instant + 20, hidden) })
+        .await;
+    assert_eq!(get(cache, user).await.unwrap().coarse, None);
+    put(cache, user, seen(5.0, 11, instant + 21, mode(Sharing::Exact, 2))).await;
+    assert_eq!(get(cache, user).await.unwrap().coarse, Some(place(-5.0, instant + 20, true)));
 }
 
 async fn a_late_write_undoes_no_pause(cache: &dyn Cache) {
@@ -103,11 +111,14 @@ async fn a_late_write_undoes_no_pause(cache: &dyn Cache) {
     cache.set_mode(user, paused).await.unwrap();
     assert_eq!(get(cache, user).await.unwrap().mode, paused);
     put(cache, user, seen(2.0, 10, NOW + 10, exact)).await;
-    assert_eq!(get(cache, user).await, Some(seen(2.0, 10, NOW + 10, paused)), "it moves, and stays hidden");
+    let unseen = |mode| LastSeen { mode, ..seen(2.0, 10, NOW + 10, paused) };
+    assert_eq!(get(cache, user).await, Some(unseen(paused)), "it moves, and stays hidden");
     cache.set_mode(user, exact).await.unwrap();
     assert_eq!(get(cache, user).await.unwrap().mode, paused, "a lower version");
     put(cache, user, seen(3.0, 9, NOW, resumed)).await;
-    assert_eq!(get(cache, user).await, Some(seen(2.0, 10, NOW + 10, resumed)), "an old report with a new mode");
+    assert_eq!(get(cache, user).await, Some(unseen(resumed)), "what came after the pause stays unseen when it is over");
+    put(cache, user, seen(4.0, 10, NOW + 20, resumed)).await;
+    assert_eq!(get(cache, user).await, Some(seen(4.0, 10, NOW + 20, resumed)));
 
     let user = "pause-first";
     cache.set_mode(user, paused).await.unwrap();
@@ -126,7 +137,23 @@ async fn a_hidden_position_is_kept_hidden(cache: &dyn Cache) {
         radius_m: 0,
         expires_at: 0,
     };
-    assert_eq!(may_show(&entry, &found.mode, NOW), None);
+    assert_eq!(may_show(&entry, &found.mode, found.reported, NOW), None);
+}
+
+async fn a_mode_with_an_end_counts_for_reports_before_it(cache: &dyn Cache) {
+    for (user, version) in [("ends", 2), ("ends-unknown", 0)] {
+        let pause = Mode { until: NOW + 10, ..mode(Sharing::Hidden, version) };
+        cache.set_mode(user, pause).await.unwrap();
+        for (at, carried, expect) in [
+            (NOW + 9, Sharing::Exact, Sharing::Hidden),
+            (NOW + 10, Sharing::Exact, Sharing::Exact),
+            (NOW + 11, Sharing::Coarse, Sharing::Coarse),
+        ] {
+            let report = LastSeen { reported: carried, ..seen(1.0, 10, at, mode(Sharing::Exact, 0)) };
+            put(cache, user, report).await;
+            assert_eq!(get(cache, user).await.unwrap().reported, expect, "{user} {at}");
+        }
+    }
 }
 
 async fn erase_means_erase(cache: &dyn Cache) {
@@ -186,7 +213,8 @@ async fn ids_may_hold_anything(cache: &dyn Cache) {
     }
     let found = cache.positions(&ids).await.unwrap();
     for (index, (id, found)) in ids.iter().zip(found).enumerate() {
-        assert_eq!(found, Some(seen(index as f64, 1, NOW, mode(Sharing::Coarse, 1))), "{id}");
+        let expect = LastSeen { mode: mode(Sharing::Coarse, 1), ..seen(index as f64, 1, NOW, mode(Sharing::Exact, 0)) };
+        assert_eq!(found, Some(expect), "{id}");
         assert_eq!(cache.sessions(id).await.unwrap().len(), 1, "{id}");
         cache.erase(id, NOW).await.unwrap();
         assert_eq!(get(cache, id).await, None, "{id}");

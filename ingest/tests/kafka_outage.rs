@@ -30,7 +30,7 @@ async fn what_waits_is_bounded(metrics: &Metrics) {
     let ingest = Ingest::new(&impatient(5), &deployment, Codec::default(), &kafka, cache.clone()).unwrap();
     let report = |n: i64| {
         let checked = ingest.validate(&raw(n, 48.0, now_ms()), "d", None, now_ms()).unwrap();
-        ingest.report_without_session("alice", checked, Mode::default(), now_ms())
+        ingest.report_without_session("alice", checked, Mode::default(), None, now_ms())
     };
     let begun = Instant::now();
     let waiting: Vec<_> = (0..5).map(|n| report(n).unwrap()).collect();

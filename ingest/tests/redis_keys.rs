@@ -21,7 +21,13 @@ async fn keys_and_their_times() {
         Session { gateway: "gw-1".to_owned(), incarnation: NOW, handle: 1, role: Role::Reporting, session: 5 };
     cache.put_position(
         "al{i}ce",
-        LastSeen { position: place(1.0, NOW, false), coarse: place(2.0, NOW, true), mode: exact, session: 5 },
+        LastSeen {
+            position: place(1.0, NOW, false),
+            coarse: Some(place(2.0, NOW, true)),
+            reported: Sharing::Exact,
+            mode: exact,
+            session: 5,
+        },
     );
     cache.register("al{i}ce", &session).await.unwrap();
     cache.put_page("cursor", b"page", Duration::from_secs(60)).await.unwrap();
@@ -47,7 +53,13 @@ async fn keys_and_their_times() {
     // The next report refreshes it.
     cache.put_position(
         "al{i}ce",
-        LastSeen { position: place(1.0, NOW + 1, false), coarse: place(2.0, NOW + 1, true), mode: exact, session: 5 },
+        LastSeen {
+            position: place(1.0, NOW + 1, false),
+            coarse: Some(place(2.0, NOW + 1, true)),
+            reported: Sharing::Exact,
+            mode: exact,
+            session: 5,
+        },
     );
     assert!(cache.settled(Duration::from_secs(20)).await);
     let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();

@@ -22,7 +22,8 @@ fn config(server: &RedisServer) -> RedisConfig {
 }
 
 fn seen(mode: Mode) -> LastSeen {
-    LastSeen { position: place(1.0, NOW, false), coarse: place(2.0, NOW, true), mode, session: 1 }
+    let (position, coarse) = (place(1.0, NOW, false), Some(place(2.0, NOW, true)));
+    LastSeen { position, coarse, reported: mode.sharing, mode, session: 1 }
 }
 
 async fn shown_as(cache: &dyn Cache, user: &str) -> Option<Mode> {
@@ -95,7 +96,7 @@ async fn reports_are_accepted_without_redis() {
     let kafka = Kafka::new(embedded.config());
     let ingest = Ingest::new(&support::config(), &deployment, Codec::default(), &kafka, Arc::new(cache)).unwrap();
     let checked = ingest.validate(&raw(1, 48.0, NOW), "d", None, NOW).unwrap();
-    let pending = ingest.report_without_session("alice", checked, Mode::default(), NOW).unwrap();
+    let pending = ingest.report_without_session("alice", checked, Mode::default(), None, NOW).unwrap();
     assert!(matches!(pending.await, Ok(Outcome::Published(_))));
     ingest.mode("alice", mode(Sharing::Hidden, 1), NOW).await.unwrap();
     ingest.erase("alice", NOW).await.unwrap();

@@ -15,8 +15,8 @@ use tokio::net::TcpListener;
 use crate::lifecycle::Shutdown;
 use crate::telemetry::Metrics;
 
-/// How one part of a service is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// How one part of a service is doing; the worse, the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Condition {
     /// It works.
@@ -37,10 +37,18 @@ struct Part {
 /// The parts of one service. Clones are the same. Without any part the service is not ready.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
-    parts: Arc<Mutex<BTreeMap<String, Part>>>,
+    known: Arc<Mutex<Known>>,
 }
 
-/// One part, such as `kafka`. Clones are the same part. A change is logged once.
+#[derive(Debug, Default)]
+struct Known {
+    parts: BTreeMap<String, Part>,
+    /// The service drains once this has begun.
+    shutdown: Option<Shutdown>,
+}
+
+/// One part, such as `kafka`. Clones are the same part. A change is logged once: as a warning where it is for the worse,
+/// unless the service drains. A part that is starting does not work yet, so that nothing it says of that is for the worse.
 #[derive(Clone, Debug)]
 pub struct Component {
     name: Arc<str>,
@@ -57,20 +65,27 @@ impl Readiness {
     /// The part of this name; a new one is not ready yet ("starting").
     pub fn component(&self, name: &str) -> Component {
         self.lock()
+            .parts
             .entry(name.to_owned())
             .or_insert_with(|| Part { state: Condition::NotReady, detail: "starting".to_owned() });
         Component { name: name.into(), readiness: self.clone() }
     }
 
+    /// The service drains once this shutdown has begun: a part that then stops working is what was asked for, and no
+    /// warning.
+    pub fn drains_with(&self, shutdown: &Shutdown) {
+        self.lock().shutdown = Some(shutdown.clone());
+    }
+
     /// Whether there are parts and none of them is [`Condition::NotReady`].
     pub fn is_ready(&self) -> bool {
-        Self::all_ready(&self.lock())
+        Self::all_ready(&self.lock().parts)
     }
 
     /// The body of `/readyz`.
     pub fn to_json(&self) -> String {
-        let parts = self.lock();
-        let report = Report { ready: Self::all_ready(&parts), components: &parts };
+        let known = self.lock();
+        let report = Report { ready: Self::all_ready(&known.parts), components: &known.parts };
         serde_json::to_string(&report).unwrap_or_default()
     }
 
@@ -78,8 +93,8 @@ impl Readiness {
         !parts.is_empty() && parts.values().all(|part| part.state != Condition::NotReady)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Part>> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,18 +116,26 @@ impl Component {
 
     /// How it is doing now.
     pub fn condition(&self) -> Condition {
-        self.readiness.lock().get(&*self.name).map_or(Condition::NotReady, |part| part.state)
+        self.readiness.lock().parts.get(&*self.name).map_or(Condition::NotReady, |part| part.state)
     }
 
-    fn set(&self, state: Condition, detail: String) {
-        let before = self.readiness.lock().insert(self.name.to_string(), Part { state, detail: detail.clone() });
-        if before.is_some_and(|part| part.state == state && part.detail == detail) {
+    fn set(&self, condition: Condition, detail: String) {
+        let (before, draining) = {
+            let mut known = self.readiness.lock();
+            let before = known.parts.insert(self.name.to_string(), Part { state: condition, detail: detail.clone() });
+            (before, known.shutdown.as_ref().is_some_and(Shutdown::is_begun))
+        };
+        if before.as_ref().is_some_and(|part| part.state == condition && part.detail == detail) {
             return;
         }
-        match state {
-            Condition::Ready => tracing::info!(component = &*self.name, "component ready"),
-            Condition::Degraded => tracing::warn!(component = &*self.name, detail, "component degraded"),
-            Condition::NotReady => tracing::warn!(component = &*self.name, detail, "component not ready"),
+        let name = &*self.name;
+        let warn = !draining && before.is_some_and(|part| condition > part.state);
+        match (condition, warn) {
+            (Condition::Ready, _) => tracing::info!(component = name, "component ready"),
+            (Condition::Degraded, true) => tracing::warn!(component = name, detail, "component degraded"),
+            (Condition::Degraded, false) => tracing::info!(component = name, detail, "component degraded"),
+            (Condition::NotReady, true) => tracing::warn!(component = name, detail, "component not ready"),
+            (Condition::NotReady, false) => tracing::info!(component = name, detail, "component not ready"),
         }
     }
 }
@@ -221,5 +244,96 @@ mod tests {
             }
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&readiness.to_json()).unwrap(), expect);
+    }
+
+    /// What is said in the log about a part, a line as `LEVEL state detail`.
+    fn said(tell: impl FnOnce(&Readiness, &Component)) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().json().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let readiness = Readiness::default();
+            tell(&readiness, &readiness.component("kafka"));
+        });
+        let bytes = lines.0.lock().unwrap();
+        let lines = std::str::from_utf8(&bytes).unwrap().lines();
+        lines
+            .map(|line| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+                let (fields, level) = (&line["fields"], word(&line["level"]));
+                let message = word(&fields["message"]);
+                format!("{level} {} {}", message.trim_start_matches("component "), word(&fields["detail"]))
+                    .trim_end()
+                    .to_owned()
+            })
+            .collect()
+    }
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_start_and_a_drain_warn_of_nothing() {
+        let shutdown = Shutdown::new();
+        let lines = said(|readiness, kafka| {
+            readiness.drains_with(&shutdown);
+            kafka.not_ready("replaying");
+            kafka.not_ready("replaying");
+            kafka.not_ready("replaying: 7 to go");
+            kafka.ready();
+            shutdown.begin();
+            kafka.degraded("slow");
+            kafka.not_ready("draining");
+        });
+        assert_eq!(
+            lines,
+            [
+                "INFO not ready replaying",
+                "INFO not ready replaying: 7 to go",
+                "INFO ready",
+                "INFO degraded slow",
+                "INFO not ready draining"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_worked_and_stops_is_a_warning_and_its_recovery_is_none() {
+        let lines = said(|readiness, kafka| {
+            readiness.drains_with(&Shutdown::new());
+            kafka.degraded("no answer since the start");
+            kafka.ready();
+            kafka.degraded("slow");
+            kafka.not_ready("no answer");
+            kafka.not_ready("no answer, and another reason");
+            kafka.degraded("slow again");
+            kafka.ready();
+            kafka.not_ready("gone");
+        });
+        assert_eq!(
+            lines,
+            [
+                "INFO degraded no answer since the start",
+                "INFO ready",
+                "WARN degraded slow",
+                "WARN not ready no answer",
+                "INFO not ready no answer, and another reason",
+                "INFO degraded slow again",
+                "INFO ready",
+                "WARN not ready gone"
+            ]
+        );
     }
 }

@@ -52,8 +52,8 @@ pub struct Route {
     pub role: Role,
 }
 
-/// How finely a user shares with everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// How finely a user shares with everybody; finer ones are less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sharing {
     /// As exactly as each list entry allows.

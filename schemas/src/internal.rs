@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::ResetEntry;
+use crate::delivery::{FriendPosition, ResetEntry};
 use crate::event::{Mode, Role};
 
 /// A position in a request. `Debug` leaves the coordinates out.
@@ -31,6 +31,15 @@ pub struct HelloRequest {
     pub place: Option<Place>,
 }
 
+/// A user's last report, and what may be shown of it approximately. `Debug` leaves the coordinates out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastReport {
+    /// As reported.
+    pub position: FriendPosition,
+    /// The cell's centre; `at` is the scheduled instant.
+    pub coarse: FriendPosition,
+}
+
 /// What the gateway needs to begin a session. The list with this version is in the log by now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HelloAnswer {
@@ -38,6 +47,9 @@ pub struct HelloAnswer {
     pub list_version: i64,
     /// How the user shares.
     pub mode: Mode,
+    /// The user's last report, from which the session's approximate position goes on; none where there is none, or where
+    /// it may never be shown.
+    pub last_report: Option<LastReport>,
     /// The viewer's own radius in metres, the deployment's maximum applied; 0 for none.
     pub radius_m: i32,
     /// The first answer, nearest first; the worker's reset replaces it.

@@ -78,7 +78,7 @@ pub enum Refusal {
     Oneself,
     /// The cap of friends is reached.
     TooManyFriends,
-    /// The cursor is unknown or older than 60 s.
+    /// The cursor is unknown, whatever it is, or too old.
     CursorExpired,
     /// A parameter is missing or out of range.
     ParameterInvalid,
@@ -263,8 +263,8 @@ impl Refusal {
                 "cursor_expired",
                 410,
                 None,
-                After,
-                "The cursor is unknown or older than 60 s; start again without one.",
+                Never,
+                "The server does not know this cursor, or no longer; begin again without one.",
             ),
             Self::ParameterInvalid => {
                 ("parameter_invalid", 422, None, Never, "A parameter is missing or out of range.")

@@ -8,14 +8,22 @@ pub fn sharing_at(mode: &Mode, now_ms: i64) -> Sharing {
     if mode.until != 0 && now_ms >= mode.until { Sharing::Exact } else { mode.sharing }
 }
 
-/// How finely the friend of `entry`, who shares by `mode`, may be shown at `now_ms`; `None` for not at all.
-///
-/// The coarser of entry and mode wins. Range is decided elsewhere.
-pub fn may_show(entry: &VisibilityEntry, mode: &Mode, now_ms: i64) -> Option<Precision> {
-    shown_as(entry.precision, entry.expires_at, sharing_at(mode, now_ms), now_ms)
+/// How finely a report may ever be shown, whatever mode comes after it: as finely as both the mode that it carries and the
+/// newest that was known when it was appended at `at_ms` allowed then. So a pause is a gap, also when it is over.
+pub fn reported_as(carried: &Mode, known: &Mode, at_ms: i64) -> Sharing {
+    sharing_at(carried, at_ms).max(sharing_at(known, at_ms))
 }
 
-/// [`may_show`] by its parts: an entry's precision and end (0 for none), and the friend's mode in force at `now_ms`.
+/// How finely the friend of `entry`, who shares by `mode`, may be shown at `now_ms` by a report that may be shown
+/// [as `reported`](reported_as); `None` for not at all.
+///
+/// The coarsest of the three wins. Range is decided elsewhere.
+pub fn may_show(entry: &VisibilityEntry, mode: &Mode, reported: Sharing, now_ms: i64) -> Option<Precision> {
+    shown_as(entry.precision, entry.expires_at, sharing_at(mode, now_ms).max(reported), now_ms)
+}
+
+/// [`may_show`] by its parts: an entry's precision and end (0 for none), and the coarser of the friend's mode in force at
+/// `now_ms` and what the report allows.
 #[inline]
 pub fn shown_as(precision: Precision, expires_at: i64, sharing: Sharing, now_ms: i64) -> Option<Precision> {
     if expires_at != 0 && now_ms >= expires_at {
@@ -46,7 +54,8 @@ mod tests {
         let entry =
             VisibilityEntry { friend: "f".into(), display_name: String::new(), precision, radius_m: 0, expires_at };
         let mode = Mode { sharing, until, discoverable: false, version: 1 };
-        assert_eq!(may_show(&entry, &mode, 1_000), expect);
+        assert_eq!(may_show(&entry, &mode, Sharing::Exact, 1_000), expect);
+        assert_eq!(may_show(&entry, &mode, Sharing::Hidden, 1_000), None);
     }
 
     #[test]
@@ -63,6 +72,19 @@ mod tests {
         check(Precision::Exact, 1_001, Sharing::Exact, 0, Some(Precision::Exact));
         check(Precision::Exact, 0, Sharing::Hidden, 1_000, Some(Precision::Exact));
         check(Precision::Exact, 0, Sharing::Hidden, 1_001, None);
+    }
+
+    #[test]
+    fn a_report_stays_as_coarse_as_it_was_sent() {
+        let check = |carried: (Sharing, i64), known: (Sharing, i64), expect| {
+            let mode = |(sharing, until)| Mode { sharing, until, discoverable: false, version: 1 };
+            assert_eq!(reported_as(&mode(carried), &mode(known), 1_000), expect);
+        };
+        check((Sharing::Exact, 0), (Sharing::Exact, 0), Sharing::Exact);
+        check((Sharing::Exact, 0), (Sharing::Hidden, 0), Sharing::Hidden);
+        check((Sharing::Hidden, 0), (Sharing::Exact, 0), Sharing::Hidden);
+        check((Sharing::Coarse, 0), (Sharing::Exact, 0), Sharing::Coarse);
+        check((Sharing::Coarse, 1_001), (Sharing::Hidden, 1_000), Sharing::Coarse);
     }
 
     #[test]

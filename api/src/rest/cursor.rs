@@ -1,4 +1,6 @@
 //! Cursors: where the next page begins, opaque to clients.
+//!
+//! One that cannot be read is refused like one that is too old: either way the client begins again without it.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +15,7 @@ pub(super) fn after_id(id: &str) -> String {
 /// The id of [`after_id`].
 pub(super) fn id(cursor: &str) -> Result<String, Refusal> {
     let id = text(cursor)?;
-    nearcast_schemas::ids::check_id(&id).map_err(|_| Refusal::ParameterInvalid)?;
+    nearcast_schemas::ids::check_id(&id).map_err(|_| Refusal::CursorExpired)?;
     Ok(id)
 }
 
@@ -25,10 +27,10 @@ pub(super) fn in_snapshot(snapshot: &str, offset: usize) -> String {
 /// Snapshot and place of [`in_snapshot`].
 pub(super) fn snapshot(cursor: &str) -> Result<(String, usize), Refusal> {
     let text = text(cursor)?;
-    let (offset, snapshot) = text.split_once(' ').ok_or(Refusal::ParameterInvalid)?;
+    let (offset, snapshot) = text.split_once(' ').ok_or(Refusal::CursorExpired)?;
     let is_name = snapshot.len() == 32 && snapshot.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let offset = offset.parse().map_err(|_| Refusal::ParameterInvalid)?;
-    if is_name { Ok((snapshot.to_owned(), offset)) } else { Err(Refusal::ParameterInvalid) }
+    let offset = offset.parse().map_err(|_| Refusal::CursorExpired)?;
+    if is_name { Ok((snapshot.to_owned(), offset)) } else { Err(Refusal::CursorExpired) }
 }
 
 /// A cursor after a place in a history.
@@ -41,15 +43,15 @@ pub(super) fn key(cursor: &str) -> Result<HistoryKey, Refusal> {
     let text = text(cursor)?;
     // A device's id holds no white space.
     let mut parts = text.splitn(3, ' ');
-    let mut part = || parts.next().ok_or(Refusal::ParameterInvalid);
-    let fixed_at = part()?.parse().map_err(|_| Refusal::ParameterInvalid)?;
-    let n = part()?.parse().map_err(|_| Refusal::ParameterInvalid)?;
+    let mut part = || parts.next().ok_or(Refusal::CursorExpired);
+    let fixed_at = part()?.parse().map_err(|_| Refusal::CursorExpired)?;
+    let n = part()?.parse().map_err(|_| Refusal::CursorExpired)?;
     Ok(HistoryKey { fixed_at, n, device: part()?.to_owned() })
 }
 
 fn text(cursor: &str) -> Result<String, Refusal> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Refusal::ParameterInvalid)?;
-    String::from_utf8(bytes).map_err(|_| Refusal::ParameterInvalid)
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_| Refusal::CursorExpired)?;
+    String::from_utf8(bytes).map_err(|_| Refusal::CursorExpired)
 }
 
 #[cfg(test)]
@@ -68,11 +70,11 @@ mod tests {
     #[test]
     fn anything_else_is_refused() {
         for cursor in ["", "!", "AA", &after_id("a b"), &after_id("1 x"), &in_snapshot("short", 1)] {
-            assert_eq!(snapshot(cursor), Err(Refusal::ParameterInvalid), "{cursor}");
+            assert_eq!(snapshot(cursor), Err(Refusal::CursorExpired), "{cursor}");
             assert!(key(cursor).is_err(), "{cursor}");
         }
         for cursor in ["", "!", "AA", &after_id("a b")] {
-            assert_eq!(id(cursor), Err(Refusal::ParameterInvalid), "{cursor}");
+            assert_eq!(id(cursor), Err(Refusal::CursorExpired), "{cursor}");
         }
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Uri, header};
 use bytes::Bytes;
 use nearcast_runtime::auth::AuthError;
-use nearcast_schemas::ids::check_id;
+use nearcast_schemas::ids::{IdError, check_id};
 use nearcast_schemas::refusal::Refusal;
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
+use super::parameter::invalid;
 use super::problem::Problem;
 use crate::failure::Failure;
 use crate::service::Service;
@@ -29,7 +31,7 @@ pub(super) struct Someone(pub String);
 /// A JSON body. The content type is not looked at.
 pub(super) struct Body<T>(pub T);
 
-/// The query's parameters. Unknown ones are ignored.
+/// The query's parameters, as text: what each must be is checked where its range is known. Unknown ones are ignored.
 pub(super) struct Params<T>(pub T);
 
 impl FromRequestParts<Arc<Service>> for Caller {
@@ -60,8 +62,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Someone {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| Refusal::IdInvalid)?;
-        check_id(&id).map_err(|_| Refusal::IdInvalid)?;
+        let refused = |problem: &str| {
+            invalid(format!(
+                "`id` must be 1 to 64 bytes of UTF-8 without control characters and white space; {problem}."
+            ))
+        };
+        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(|_| refused("it is no UTF-8"))?;
+        check_id(&id).map_err(|error| match error {
+            IdError::Length => refused("it is of another length"),
+            IdError::Character => refused("it holds such a character"),
+        })?;
         Ok(Self(id))
     }
 }
@@ -80,11 +90,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
+impl<T: DeserializeOwned + IntoParams, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        Query::try_from_uri(&parts.uri).map(|Query(params)| Self(params)).map_err(|_| Refusal::ParameterInvalid.into())
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(_) => Err(given_twice::<T>(&parts.uri).into()),
+        }
+    }
+}
+
+/// Every text can be read as text, so a query that cannot be read gives something twice.
+fn given_twice<T: IntoParams>(uri: &Uri) -> Failure {
+    let given = Query::<Vec<(String, String)>>::try_from_uri(uri).map_or_else(|_| Vec::new(), |Query(given)| given);
+    let is_twice = |name: &str| given.iter().filter(|(other, _)| other == name).count() > 1;
+    match T::into_params(|| None).into_iter().find(|parameter| is_twice(&parameter.name)) {
+        Some(parameter) => invalid(format!("`{}` must be given once; it is given more often.", parameter.name)),
+        None => Refusal::ParameterInvalid.into(),
     }
 }
 

@@ -13,7 +13,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::cursor;
 use super::extract::{Body, Caller, Params, Someone};
-use super::me::{Friendship, Precision, invalid};
+use super::me::{Friendship, Precision};
+use super::parameter::{in_range, invalid, limit};
 use super::problem::Problem;
 use crate::failure::Failure;
 use crate::pair::{PairIds, Share, Step};
@@ -26,11 +27,10 @@ const PAGE: u32 = 50;
 const LARGEST_PAGE: u32 = 100;
 
 /// Which friends.
-#[derive(Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, ToSchema)]
+#[schema(rename_all = "snake_case")]
 enum Which {
     /// Friends.
-    #[default]
     Accepted,
     /// Requests that the caller may accept.
     Incoming,
@@ -43,13 +43,12 @@ enum Which {
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// Which; without it, `accepted`.
-    #[serde(default)]
-    #[param(inline)]
-    state: Which,
+    #[param(inline, value_type = Option<Which>)]
+    state: Option<String>,
     /// How many, 1 to 100; without it 50.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before. One that is unknown is refused with `cursor_expired`: begin again without it.
     cursor: Option<String>,
 }
 
@@ -61,8 +60,8 @@ pub(super) struct ShareBody {
     /// When the sharing ends; in ms since the epoch, in the future. Not with `hidden`.
     until: Option<i64>,
     /// Only within this distance, in metres; without it, within the friend's radius.
-    #[schema(minimum = 1, maximum = 100_000)]
-    within_m: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    within_m: Option<i64>,
 }
 
 /// A friend, or a request.
@@ -73,7 +72,7 @@ pub(super) struct FriendItem {
     picture_url: Option<String>,
     /// Since when, in ms since the epoch.
     since: i64,
-    /// What the caller shares with this friend; for friends only.
+    /// What the caller shares with this friend now: `hidden` once its `until` is past. For friends only.
     #[serde(skip_serializing_if = "Option::is_none")]
     sharing: Option<ShareBody>,
 }
@@ -92,12 +91,23 @@ pub(super) struct StateBody {
     state: Friendship,
 }
 
+impl Which {
+    fn of(given: Option<&str>) -> Result<Self, Failure> {
+        match given {
+            None | Some("accepted") => Ok(Self::Accepted),
+            Some("incoming") => Ok(Self::Incoming),
+            Some("outgoing") => Ok(Self::Outgoing),
+            Some(_) => Err(invalid("`state` must be `accepted`, `incoming` or `outgoing`; it is something else.")),
+        }
+    }
+}
+
 impl ShareBody {
     fn of(share: Share) -> Self {
         Self {
             precision: share.precision.into(),
             until: (share.until != 0).then_some(share.until),
-            within_m: (share.within_m != 0).then_some(share.within_m),
+            within_m: (share.within_m != 0).then_some(share.within_m.into()),
         }
     }
 
@@ -109,18 +119,9 @@ impl ShareBody {
         if self.until.is_some_and(|until| until <= now_ms) {
             return Err(invalid("`until` must be in the future."));
         }
-        if self.within_m.is_some_and(|metres| metres == 0 || metres > max_radius_m) {
-            return Err(invalid(format!("`within_m` must be 1 to {max_radius_m}.")));
-        }
-        Ok(Share { precision, until: self.until.unwrap_or(0), within_m: self.within_m.unwrap_or(0) })
-    }
-}
-
-/// Reads `limit` of a page, which is 1 to `most`.
-pub(super) fn limit(given: Option<u32>, otherwise: u32, most: u32) -> Result<usize, Failure> {
-    match given.unwrap_or(otherwise) {
-        limit if (1..=most).contains(&limit) => Ok(limit as usize),
-        _ => Err(invalid(format!("`limit` must be 1 to {most}."))),
+        let most = i64::from(max_radius_m);
+        let within_m = self.within_m.map_or(Ok(0), |metres| in_range("within_m", metres, 1..=most))?;
+        Ok(Share { precision, until: self.until.unwrap_or(0), within_m })
     }
 }
 
@@ -131,7 +132,8 @@ pub(super) async fn list_friends(
     Caller(me): Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<FriendPage>, Problem> {
-    let limit = limit(page.limit, PAGE, LARGEST_PAGE)?;
+    let limit = limit(page.limit.as_deref(), PAGE, LARGEST_PAGE)?;
+    let which = Which::of(page.state.as_deref())?;
     let after = page.cursor.as_deref().map(cursor::id).transpose()?;
     let after = after.as_deref();
     // One more than asked for says whether there is another page.
@@ -139,9 +141,10 @@ pub(super) async fn list_friends(
         let requests = service.store.requests(&me, direction, after, limit + 1).await?;
         Ok::<_, Failure>(requests.into_iter().map(|request| (request.other, request.since, None)).collect())
     };
-    let mut rows: Vec<(String, i64, Option<ShareBody>)> = match page.state {
+    let mut rows: Vec<(String, i64, Option<ShareBody>)> = match which {
         Which::Accepted => {
-            let row = |friend: Friend| (friend.id, friend.since, Some(ShareBody::of(friend.mine)));
+            let now_ms = now_ms();
+            let row = |friend: Friend| (friend.id, friend.since, Some(ShareBody::of(friend.mine.at(now_ms))));
             service.store.friends(&me, after, limit + 1).await?.into_iter().map(row).collect()
         }
         Which::Incoming => requests(Direction::Incoming).await?,

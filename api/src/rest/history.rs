@@ -7,16 +7,12 @@ use axum::extract::State;
 use nearcast_history_sink::history::HistoryRow;
 use nearcast_runtime::clock::now_ms;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use utoipa::{IntoParams, ToSchema};
 
 use super::cursor;
 use super::extract::{Caller, Params};
-use super::friends::limit;
-use super::me::invalid;
+use super::parameter::{invalid, limit, moment};
 use super::problem::Problem;
-use crate::failure::Failure;
 use crate::service::Service;
 
 const PAGE: u32 = 100;
@@ -34,9 +30,10 @@ pub(super) struct Range {
     /// Until before when; without it, now.
     to: Option<String>,
     /// How many, 1 to 1000; without it 100.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before, with the same `from` and `to`.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before, with the same `from` and `to`. One that is unknown is refused with
+    /// `cursor_expired`: begin again without it.
     cursor: Option<String>,
 }
 
@@ -105,11 +102,14 @@ pub(super) async fn get_history(
     Caller(me): Caller,
     Params(range): Params<Range>,
 ) -> Result<Json<HistoryPage>, Problem> {
-    let limit = limit(range.limit, PAGE, LARGEST_PAGE)?;
+    let limit = limit(range.limit.as_deref(), PAGE, LARGEST_PAGE)?;
     let to = range.to.as_deref().map(|to| moment("to", to)).transpose()?.unwrap_or_else(now_ms);
-    let from = range.from.as_deref().map(|from| moment("from", from)).transpose()?.unwrap_or(to.saturating_sub(DAY_MS));
-    if from > to || to.saturating_sub(from) > LONGEST_MS {
-        return Err(invalid("`from` must be at most 31 days before `to`, and not after it.").into());
+    let from = range.from.as_deref().map(|from| moment("from", from)).transpose()?.unwrap_or(to - DAY_MS);
+    if from > to {
+        return Err(invalid("`from` must not be after `to`; it is.").into());
+    }
+    if to - from > LONGEST_MS {
+        return Err(invalid("`from` must be at most 31 days before `to`; it is earlier.").into());
     }
     let after = range.cursor.as_deref().map(cursor::key).transpose()?;
     // One more than asked for says whether there is another page.
@@ -118,38 +118,4 @@ pub(super) async fn get_history(
     rows.truncate(limit);
     let next_cursor = rows.last().filter(|_| more).map(|row| cursor::after_key(&row.key()));
     Ok(Json(HistoryPage { fixes: rows.into_iter().map(PastFix::from).collect(), next_cursor }))
-}
-
-/// A time in ms since the epoch, from a number of them or from RFC 3339.
-fn moment(name: &str, text: &str) -> Result<i64, Failure> {
-    if let Ok(ms) = text.parse() {
-        return Ok(ms);
-    }
-    // A `+` that was not escaped arrives as a space.
-    let time = OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339)
-        .map_err(|_| invalid(format!("`{name}` must be in ms since the epoch or in RFC 3339.")))?;
-    // Years of four digits are far within an i64.
-    Ok((time.unix_timestamp_nanos() / 1_000_000) as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str, expect: Option<i64>) {
-        assert_eq!(moment("from", text).ok(), expect, "{text}");
-    }
-
-    #[test]
-    fn times_in_both_forms() {
-        check("1700000000000", Some(1_700_000_000_000));
-        check("-1", Some(-1));
-        check("2023-11-14T22:13:20Z", Some(1_700_000_000_000));
-        check("2023-11-14T22:13:20.250Z", Some(1_700_000_000_250));
-        check("2023-11-15T00:13:20+02:00", Some(1_700_000_000_000));
-        check("2023-11-15T00:13:20 02:00", Some(1_700_000_000_000));
-        for bad in ["", "now", "2023-11-14", "1e3", "99999999999999999999"] {
-            check(bad, None);
-        }
-    }
 }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use nearcast_geo::Position;
-use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::event::Role;
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::internal::{FriendAnswer, FriendRequest, HelloAnswer, HelloRequest};
@@ -40,17 +39,18 @@ pub(super) async fn hello(
     let mode = user.ok_or(Refusal::NoSuchUser)?.mode;
     let around = service.around(&hello.user, &list).await;
     let nearby_known = around.is_ok();
-    let nearby = match around {
+    let (nearby, last_report) = match around {
         Ok(around) => {
             let moment = Moment { viewer: place.or(around.moment.viewer), ..around.moment };
-            nearby(&list, &around.seen, &moment)
+            (nearby(&list, &around.seen, &moment), around.own.and_then(|own| own.last_report()))
         }
         Err(error) => {
             FirstAnswerUnknown { error: &error }.emit();
-            Vec::new()
+            (Vec::new(), None)
         }
     };
-    Ok(Json(HelloAnswer { list_version: list.version, mode, radius_m: list.radius_m, nearby, nearby_known }))
+    let (list_version, radius_m) = (list.version, list.radius_m);
+    Ok(Json(HelloAnswer { list_version, mode, last_report, radius_m, nearby, nearby_known }))
 }
 
 /// A viewer asks for one friend's last position. The viewer's own radius is a wish about the list and does not bound
@@ -67,7 +67,7 @@ pub(super) async fn friend(
     let entry = match entry(&friend) {
         Some(entry) => {
             let [seen, own] = two(service.cache.positions(&[asked.friend, asked.viewer]).await?);
-            let moment = Moment::at_last_seen(now_ms(), service.deployment.ttl_ms(), own.as_ref());
+            let moment = service.moment(own.as_ref());
             let most_m = i32::try_from(service.deployment.max_radius_m).unwrap_or(i32::MAX);
             seen.and_then(|seen| shown(&entry, &seen, &moment, radius_m(most_m, entry.radius_m)))
         }

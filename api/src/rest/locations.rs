@@ -118,16 +118,18 @@ pub(super) async fn report_locations(
             Err(refusal) => refused.push(RefusedReport { n: raw.n, code: refusal.code() }),
         }
     }
-    let shown_at = match taken.iter().any(|checked| !checked.late) {
-        true => service.last_position_at(&me).await,
+    let last = match taken.iter().any(|checked| !checked.late) {
+        true => service.last_seen(&me).await,
         false => None,
     };
+    let shown_at = last.as_ref().map(|seen| seen.position.at);
+    let last = last.and_then(|seen| seen.last_report());
     let newest = taken.iter().map(|checked| checked.fix.n).max();
     let mut waiting = Vec::with_capacity(taken.len());
     for mut checked in taken {
         let n = checked.fix.n;
         checked.late |= Some(n) != newest || is_older(checked.fix.fixed_at, shown_at);
-        waiting.push((n, service.ingest.report_without_session(&me, checked, mode, now_ms)?));
+        waiting.push((n, service.ingest.report_without_session(&me, checked, mode, last.as_ref(), now_ms)?));
     }
     let mut accepted = Vec::with_capacity(waiting.len());
     for (n, pending) in waiting {

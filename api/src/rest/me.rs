@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::{Body, Caller, Someone};
+use super::parameter::{in_range, invalid};
 use super::problem::Problem;
 use crate::changes::NewMode;
 use crate::failure::Failure;
@@ -47,8 +48,8 @@ pub(super) struct NewProfile {
     /// An http or https address of at most 2048 bytes.
     picture_url: Option<String>,
     /// Friends within this many metres are nearby; without it the deployment's radius holds.
-    #[schema(minimum = 1, maximum = 100_000)]
-    radius_m: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 1)]
+    radius_m: Option<i64>,
 }
 
 /// The caller's own profile.
@@ -204,14 +205,8 @@ fn checked(new: NewProfile, max_radius_m: u32) -> Result<Profile, Failure> {
     if new.picture_url.as_ref().is_some_and(|url| !is_address(url)) {
         return Err(invalid("`picture_url` must be an http or https address of at most 2048 bytes."));
     }
-    if new.radius_m.is_some_and(|metres| metres == 0 || metres > max_radius_m) {
-        return Err(invalid(format!("`radius_m` must be 1 to {max_radius_m}.")));
-    }
-    Ok(Profile { display_name, picture_url: new.picture_url, radius_m: new.radius_m })
-}
-
-pub(super) fn invalid(sentence: impl Into<std::borrow::Cow<'static, str>>) -> Failure {
-    Failure::because(Refusal::ParameterInvalid, sentence)
+    let radius_m = new.radius_m.map(|metres| in_range("radius_m", metres, 1..=i64::from(max_radius_m))).transpose()?;
+    Ok(Profile { display_name, picture_url: new.picture_url, radius_m })
 }
 
 /// How the caller shares with everybody.
@@ -226,7 +221,8 @@ pub(super) async fn get_sharing(
 
 /// Changes how the caller shares with everybody.
 ///
-/// It holds for every position reported after the answer.
+/// It holds for every position reported after the answer. What is reported meanwhile is never shown more finely than the
+/// sharing of that moment allows: after `hidden`, friends see the caller again from the next report on, so send one.
 #[utoipa::path(put, path = "/v1/me/sharing", tag = "me", request_body = NewSharing, responses((status = 200, body = SharingNow)))]
 pub(super) async fn put_sharing(
     State(service): State<Arc<Service>>,

@@ -18,7 +18,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::cursor;
 use super::extract::{Caller, Params};
-use super::friends::limit;
+use super::parameter::limit;
 use super::problem::Problem;
 use crate::failure::Failure;
 use crate::rules::{nearby, visibility};
@@ -34,9 +34,10 @@ const LARGEST_PAGE: u32 = 100;
 #[into_params(parameter_in = Query)]
 pub(super) struct Page {
     /// How many, 1 to 100; without it 20.
-    #[param(minimum = 1, maximum = 100)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before, at most 60 s after the first page.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 100)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before, at most 60 s after the first page. One that is older or unknown is refused with
+    /// `cursor_expired`: begin again without it.
     cursor: Option<String>,
 }
 
@@ -106,7 +107,7 @@ pub(super) async fn get_nearby(
     Caller(me): Caller,
     Params(page): Params<Page>,
 ) -> Result<Json<NearbyPage>, Problem> {
-    let limit = limit(page.limit, PAGE, LARGEST_PAGE)?;
+    let limit = limit(page.limit.as_deref(), PAGE, LARGEST_PAGE)?;
     let page = match &page.cursor {
         None => first(&service, &me, limit).await?,
         Some(cursor) => {
@@ -147,7 +148,7 @@ async fn following(
     let ids: Vec<String> = serde_json::from_slice(&bytes).map_err(|_| Refusal::CursorExpired)?;
     let total = ids.len();
     let end = offset.saturating_add(limit).min(total);
-    let page = ids.get(offset..end).ok_or(Refusal::ParameterInvalid)?;
+    let page = ids.get(offset..end).ok_or(Refusal::CursorExpired)?;
 
     let mut list = visibility(&service.store.list(me).await?, &service.deployment, now_ms());
     list.entries.retain(|entry| page.contains(&entry.friend));

@@ -5,8 +5,9 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Components, Content, Ref, ResponseBuilder};
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, Content, Ref, RefOr, ResponseBuilder};
 
 use super::problem;
 
@@ -21,7 +22,6 @@ use super::problem;
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     components(schemas(problem::Body)),
-    security(("token" = [])),
     tags(
         (name = "me", description = "Profile and sharing"),
         (name = "friends", description = "Friendship, and what is shared with each friend"),
@@ -35,16 +35,37 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
     Frame::openapi()
 }
 
-/// Adds to every operation how it refuses, and how tokens are sent.
-pub(super) fn finish(mut document: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
+/// What a token must be, and that no call needs a scope.
+const TOKEN: &str = "A JWT signed with HS256 or EdDSA, as the deployment is configured. `sub` is the user's id, 1 to 64 \
+                     bytes without control characters and white space; `exp` and `aud` are required, and `iss` where the \
+                     deployment asks for one. No call needs a scope: a valid token may do everything that its user may. \
+                     `scope` and `scp` are read and not looked at.";
+
+/// Schemas with a radius that the deployment's largest bounds, and the radius.
+const RADII: [(&str, &str); 2] = [("NewProfile", "radius_m"), ("ShareBody", "within_m")];
+
+/// Adds to every operation how it refuses and what token it takes, and to every radius the deployment's largest.
+pub(super) fn finish(mut document: utoipa::openapi::OpenApi, max_radius_m: u32) -> utoipa::openapi::OpenApi {
     let components = document.components.get_or_insert_with(Components::new);
-    components.add_security_scheme("token", SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(TOKEN)).build();
+    components.add_security_scheme("token", SecurityScheme::Http(token));
+    for (schema, radius) in RADII {
+        let Some(RefOr::T(Schema::Object(schema))) = components.schemas.get_mut(schema) else { continue };
+        if let Some(RefOr::T(Schema::Object(radius))) = schema.properties.get_mut(radius) {
+            radius.maximum = Some(i64::from(max_radius_m).into());
+        }
+    }
     for path in document.paths.paths.values_mut() {
         let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
-        operations.into_iter().flatten().for_each(add_refusal);
+        for operation in operations.into_iter().flatten() {
+            add_refusal(operation);
+            operation.security = Some(vec![SecurityRequirement::new("token", NO_SCOPES)]);
+        }
     }
     document
 }
+
+const NO_SCOPES: [&str; 0] = [];
 
 fn add_refusal(operation: &mut Operation) {
     let refusal = ResponseBuilder::new()

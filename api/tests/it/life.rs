@@ -1,10 +1,11 @@
 //! Users and friends over REST.
 
 use futures_util::future::join_all;
+use nearcast_runtime::clock::now_ms;
 use serde_json::{Value, json};
 
 use crate::store::someone;
-use crate::world::{World, pluck};
+use crate::world::{World, pluck, until};
 
 #[tokio::test]
 async fn friends_are_made_and_parted() {
@@ -80,6 +81,26 @@ pub async fn whole_life(world: &World) {
         assert_eq!(ids(bob, "incoming").await, [] as [Value; 0]);
         assert_eq!(ids(alice, "outgoing").await, [] as [Value; 0]);
     }
+}
+
+#[tokio::test]
+async fn the_friends_list_shows_the_sharing_in_force() {
+    let world = World::start().await;
+    world.befriend("alice", "bob").await;
+    let sharing = async || world.get("alice", "/v1/friends").await["friends"][0]["sharing"].clone();
+    let share = async |until: i64| {
+        let body = json!({"precision": "coarse", "until": until, "within_m": 700});
+        assert_eq!(world.put("alice", "/v1/friends/bob/sharing", body.clone()).await, body);
+        body
+    };
+    let body = share(now_ms() + 3_600_000).await;
+    assert_eq!(sharing().await, body);
+    let ends = now_ms() + 500;
+    share(ends).await;
+    let nothing = json!({"precision": "hidden", "until": null, "within_m": null});
+    until("the sharing has ended", async || sharing().await == nothing).await;
+    assert!(now_ms() >= ends);
+    world.stop().await;
 }
 
 #[tokio::test]

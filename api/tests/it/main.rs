@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod cassandra;
+mod cors;
+mod cost;
+mod counted;
 mod degraded;
 mod history;
 mod internal;

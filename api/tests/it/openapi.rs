@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::world::{World, deployment};
 
 const ROUTES: &[(&str, &str)] = &[
     ("get", "/v1/me"),
@@ -29,7 +29,17 @@ async fn the_document_names_every_route_and_holds_together() {
     let document = answer.ok();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
     assert_eq!(document["info"]["title"], "Nearcast");
-    assert!(document["components"]["securitySchemes"]["token"]["scheme"] == "bearer");
+    let token = &document["components"]["securitySchemes"]["token"];
+    assert_eq!(token["scheme"], "bearer");
+    assert!(token["description"].as_str().unwrap().contains("No call needs a scope"));
+    for (schema, radius) in [("NewProfile", "radius_m"), ("ShareBody", "within_m")] {
+        let radius = &document["components"]["schemas"][schema]["properties"][radius];
+        assert_eq!(
+            (&radius["minimum"], &radius["maximum"]),
+            (&json!(1), &json!(deployment().max_radius_m)),
+            "{schema}"
+        );
+    }
 
     let mut found = BTreeSet::new();
     let mut names = BTreeSet::new();
@@ -38,6 +48,7 @@ async fn the_document_names_every_route_and_holds_together() {
             found.insert((method.as_str(), path.as_str()));
             assert!(names.insert(operation["operationId"].as_str().unwrap()), "{operation} twice");
             assert!(operation["summary"].is_string(), "{path}");
+            assert_eq!(operation["security"], json!([{"token": []}]), "{path}");
             let responses = operation["responses"].as_object().unwrap();
             assert_eq!(
                 responses["default"]["content"]["application/json"]["schema"]["$ref"],

@@ -1,5 +1,6 @@
 //! Every refusal of the public API, and that none repeats what was sent.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,13 +51,10 @@ async fn paths_and_methods_are_answered_in_json() {
         ("GET", "/v1/friends/bob/request", "method_not_allowed"),
         ("POST", "/readyz", "method_not_allowed"),
         ("GET", "/internal/v1/hello", "method_not_allowed"),
-        ("GET", "/v1/users/a%20b", "id_invalid"),
-        ("GET", "/v1/users/%FF", "id_invalid"),
+        ("OPTIONS", "/v1/me", "method_not_allowed"),
     ] {
         world.call(method, "alice", path, None).await.refused(code);
     }
-    let long = format!("/v1/users/{}", "x".repeat(65));
-    world.call("GET", "alice", &long, None).await.refused("id_invalid");
     world.stop().await;
 }
 
@@ -108,13 +106,14 @@ async fn bodies_and_parameters_are_checked() {
         json!({"display_name": "x".repeat(65)}),
         json!({"display_name": "a\u{7}"}),
         json!({"display_name": "a", "radius_m": 0}),
+        json!({"display_name": "a", "radius_m": -1}),
         json!({"display_name": "a", "radius_m": 20_001}),
         json!({"display_name": "a", "picture_url": "javascript:alert(1)"}),
         json!({"display_name": "a", "picture_url": format!("https://{}", "x".repeat(2_048))}),
     ] {
         put("/v1/me", body, "parameter_invalid").await;
     }
-    for body in [json!({}), json!([]), json!({"display_name": 5}), json!({"display_name": "a", "radius_m": -1})] {
+    for body in [json!({}), json!([]), json!({"display_name": 5}), json!({"display_name": "a", "radius_m": "8"})] {
         put("/v1/me", body, "malformed").await;
     }
     for body in [json!({"sharing": "hidden", "until": past}), json!({"sharing": "exact", "until": past + 99_999})] {
@@ -125,29 +124,96 @@ async fn bodies_and_parameters_are_checked() {
         json!({"precision": "exact", "until": past}),
         json!({"precision": "hidden", "until": past + 99_999}),
         json!({"precision": "exact", "within_m": 0}),
+        json!({"precision": "exact", "within_m": -1}),
         json!({"precision": "exact", "within_m": 20_001}),
     ] {
         put("/v1/friends/bob/sharing", body, "parameter_invalid").await;
     }
-    for path in [
-        "/v1/friends?limit=0",
-        "/v1/friends?limit=101",
-        "/v1/friends?limit=x",
-        "/v1/friends?state=maybe",
-        "/v1/friends?cursor=!",
-        "/v1/nearby?limit=0",
-        "/v1/nearby?limit=101",
-        "/v1/nearby?cursor=abc",
-        "/v1/me/history?from=yesterday",
-        "/v1/me/history?limit=1001",
-        "/v1/me/history?from=2&to=1",
-        "/v1/me/history?from=0&to=2678400001",
-        "/v1/me/history?cursor=abc",
-    ] {
-        world.call("GET", "alice", path, None).await.refused("parameter_invalid");
+    world.stop().await;
+}
+
+/// Every parameter of every query and path, from the document that the service serves.
+#[tokio::test]
+async fn parameters_are_refused_by_name_and_range() {
+    let world = World::start().await;
+    let whole = |most: u32| format!("must be a whole number from 1 to {most}; it is ");
+    let limit = |path: &'static str, most: u32| {
+        let cases =
+            [("0", "less"), ("-1", "less"), ("-99999999999999999999", "less"), ("4294967297", "more"), ("", "empty")];
+        let odd = ["secret", "1.5", "%FF"].map(|value| (value, "something else"));
+        let cases = cases.into_iter().chain(odd).map(move |(value, what)| (path, "limit", value, whole(most) + what));
+        cases.chain([(path, "limit", "9999", whole(most) + "more")]).collect::<Vec<_>>()
+    };
+    let mut cases = [limit("/v1/friends", 100), limit("/v1/nearby", 100), limit("/v1/me/history", 1_000)].concat();
+    for value in ["secret", "", "Accepted", "-1"] {
+        let must = "must be `accepted`, `incoming` or `outgoing`; it is something else";
+        cases.push(("/v1/friends", "state", value, must.to_owned()));
     }
-    let gone = "MjAgMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY"; // 20 0123456789abcdef…
-    world.call("GET", "alice", &format!("/v1/nearby?cursor={gone}"), None).await.refused("cursor_expired");
+    for (name, value, what) in [
+        ("from", "secret", "it is neither"),
+        ("from", "", "it is neither"),
+        ("to", "2023-11-14", "it is neither"),
+        ("to", "-9223372036854775808", "it is beyond them"),
+        ("to", "99999999999999999999", "it is beyond them"),
+        ("from", "253402300800000", "it is beyond them"),
+    ] {
+        let must = format!("must be in ms since the epoch or in RFC 3339, of the years 0000 to 9999; {what}");
+        cases.push(("/v1/me/history", name, value, must));
+    }
+    cases.push(("/v1/me/history?to=1", "from", "2", "must not be after `to`; it is".to_owned()));
+    let earlier = "must be at most 31 days before `to`; it is earlier".to_owned();
+    cases.push(("/v1/me/history?to=2678400001", "from", "0", earlier));
+    for path in ["/v1/friends", "/v1/nearby", "/v1/me/history"] {
+        cases.push((path, "limit", "5&limit=6", "must be given once".to_owned()));
+        cases.push((path, "cursor", "a&cursor=b", "must be given once".to_owned()));
+    }
+    let mut seen = BTreeSet::new();
+    for (path, name, value, must) in cases {
+        let join = if path.contains('?') { '&' } else { '?' };
+        let answer = world.call("GET", "alice", &format!("{path}{join}{name}={value}"), None).await;
+        answer.refused("parameter_invalid");
+        let message = answer.json["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("`{name}` {must}")), "{path} {name}={value}: {message}");
+        assert!(!message.contains("secret"), "{message}");
+        seen.insert((path.split('?').next().unwrap().to_owned(), name.to_owned()));
+    }
+    for path in ["/v1/friends", "/v1/nearby", "/v1/me/history"] {
+        // Nothing, no base64, no text, a control character, `0 abc`, and `20 0123456789abcdef…`, which is a page that is gone.
+        let gone = "MjAgMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
+        for value in ["", "!", "0", "-1", "AA", "MCBhYmM", gone] {
+            world.call("GET", "alice", &format!("{path}?cursor={value}"), None).await.refused("cursor_expired");
+        }
+        seen.insert((path.to_owned(), "cursor".to_owned()));
+    }
+    for (method, path) in [
+        ("GET", "/v1/users/{id}"),
+        ("POST", "/v1/friends/{id}/request"),
+        ("POST", "/v1/friends/{id}/accept"),
+        ("PUT", "/v1/friends/{id}/sharing"),
+        ("DELETE", "/v1/friends/{id}"),
+    ] {
+        let long = "x".repeat(65);
+        for (id, what) in [("a%20b", "it holds"), ("a%00", "it holds"), ("%FF", "it is no UTF-8"), (&long, "it is of")]
+        {
+            let answer = world.call(method, "alice", &path.replace("{id}", id), None).await;
+            answer.refused("parameter_invalid");
+            let message = answer.json["message"].as_str().unwrap();
+            let must = "`id` must be 1 to 64 bytes of UTF-8 without control characters and white space; ";
+            assert!(message.starts_with(&format!("{must}{what}")), "{path}: {message}");
+        }
+        seen.insert((path.to_owned(), "id".to_owned()));
+    }
+
+    let document = world.send(world.http.get(format!("{}/openapi.json", world.url))).await.ok();
+    let mut declared = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for parameter in
+            item.as_object().unwrap().values().flat_map(|operation| operation["parameters"].as_array()).flatten()
+        {
+            declared.insert((path.clone(), parameter["name"].as_str().unwrap().to_owned()));
+        }
+    }
+    assert_eq!(seen, declared, "every parameter is in the table");
     world.stop().await;
 }
 

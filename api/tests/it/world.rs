@@ -21,6 +21,7 @@ use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::event::{LocationEvent, Mode, NO_SESSION, Role};
 use nearcast_schemas::list::VisibilityList;
 use nearcast_schemas::notice::Notice;
+use nearcast_schemas::rule::sharing_at;
 use nearcast_schemas::topics::Topics;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
@@ -98,6 +99,7 @@ pub fn config() -> Config {
         settle_after: Duration::from_secs(60),
         sweep_every: Duration::from_millis(50),
         max_friends: 5_000,
+        cors_origins: Vec::new(),
         drain: Duration::from_secs(10),
     }
 }
@@ -335,7 +337,8 @@ impl World {
         self.cache.register(user, &session).await.unwrap();
     }
 
-    /// A user was last seen so many metres north of the equator at longitude 0, and approximately so.
+    /// A user was last seen so many metres north of the equator at longitude 0, and approximately in the cell so many
+    /// metres north.
     pub async fn see(&self, user: &str, north_m: f64, coarse_north_m: f64) {
         let mode = self.store.user(user).await.unwrap().map_or(Mode::default(), |user| user.mode);
         let position = |metres: f64, coarse| FriendPosition {
@@ -349,7 +352,8 @@ impl World {
         };
         let seen = LastSeen {
             position: position(north_m, false),
-            coarse: position(coarse_north_m, true),
+            coarse: Some(position(coarse_north_m, true)),
+            reported: sharing_at(&mode, now_ms()),
             mode,
             session: NO_SESSION,
         };

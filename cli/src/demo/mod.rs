@@ -32,6 +32,7 @@ use crate::simulate::http::Api;
 use crate::simulate::ledger::Progress;
 use crate::simulate::run::{run_name, set_up, town};
 use crate::simulate::target;
+use crate::simulate::trust;
 use crate::simulate::view::Step;
 use crate::simulate::ws::Address;
 
@@ -59,10 +60,11 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
     line(format_args!("gateway {}  api {}  seed {}", target.ws, target.api, args.seed));
     let over = stage.over().clone();
     let played = async {
-        let address = Address::parse(&target.ws).map_err(anyhow::Error::msg)?;
-        let api = Api::new(&target.api, Arc::clone(&sign))?;
+        let tls = trust::client(None)?;
+        let address = Address::parse(&target.ws, &tls).map_err(anyhow::Error::msg)?;
+        let api = Api::new(&target.api, &tls, Arc::clone(&sign))?;
         tokio::select! {
-            made = set_up(&api, &cast, None) => made?,
+            made = set_up(&address, &api, &cast, None) => made?,
             () = over.begun() => return Ok(None),
         }
         let mut scene = Scene::of(cast.names[watched].clone());

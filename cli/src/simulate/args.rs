@@ -24,12 +24,15 @@ pub struct SimulateArgs {
     /// Against services of its own inside this process, without any server
     #[arg(long, conflicts_with_all = ["ws", "api"])]
     pub embedded: bool,
-    /// The gateway, or the balancer in front; by default the configured gateway's own address
+    /// The gateway, or the balancer in front, ws:// or wss://; by default the configured gateway's own address
     #[arg(long, value_name = "ws://HOST:PORT/v1/ws")]
     pub ws: Option<String>,
-    /// The REST API; by default the configured API's own address
+    /// The REST API, http:// or https://; by default the configured API's own address
     #[arg(long, value_name = "http://HOST:PORT")]
     pub api: Option<String>,
+    /// Trusts a certificate authority of the deployment's own, besides those that this machine trusts; PEM
+    #[arg(long, value_name = "FILE", conflicts_with = "embedded")]
+    pub ca: Option<PathBuf>,
     /// The share of sockets that drop in a minute: half are cut, half are closed
     #[arg(long, default_value_t = 0.02, value_parser = rate)]
     pub drop_rate: f64,
@@ -133,6 +136,7 @@ mod tests {
         for line in [
             "--phones 0",
             "--embedded --ws ws://h/v1/ws",
+            "--embedded --ca ca.pem",
             "--centre 91,0",
             "--centre here",
             "--drop-rate -1",

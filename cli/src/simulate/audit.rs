@@ -164,7 +164,7 @@ impl Audit {
         };
         let before = view.shown.insert(friend, point);
         if distance_m.is_some_and(|metres| !self.may_be_apart(viewer, point, metres, at)) {
-            self.findings.distance_off();
+            self.findings.distances_off += 1;
         }
         Some(Recognised {
             report: self.tracks.get(friend as usize)?.find(point)?,

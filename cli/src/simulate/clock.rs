@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::truth::Micros;
 
@@ -39,5 +39,13 @@ impl Clock {
     /// That many seconds after the start.
     pub(crate) fn instant_at(self, seconds: f64) -> Instant {
         self.origin + Duration::from_secs_f64(seconds.max(0.0))
+    }
+}
+
+/// Waits until then, or for ever.
+pub(crate) async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

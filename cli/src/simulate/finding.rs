@@ -43,15 +43,20 @@ pub(crate) struct Example {
 /// The sum of what was found.
 #[derive(Default)]
 pub(crate) struct Findings {
-    missing: u64,
-    wrong: u64,
-    stale: u64,
-    distances_off: u64,
+    /// Times that a friend began to be missing.
+    pub(crate) missing: u64,
+    /// Times that somebody began to be shown who must not be.
+    pub(crate) wrong: u64,
+    /// Times that a shown position began to be out of date.
+    pub(crate) stale: u64,
+    /// Positions that came with a distance that is not theirs.
+    pub(crate) distances_off: u64,
     wrong_time: Micros,
     wrong_between: Option<(Micros, Micros)>,
     judged: Micros,
     in_range: Micros,
-    examples: Vec<Example>,
+    /// The first of them.
+    pub(crate) examples: Vec<Example>,
 }
 
 impl Findings {
@@ -80,31 +85,6 @@ impl Findings {
         }
     }
 
-    /// A shown distance does not fit the positions.
-    pub(crate) fn distance_off(&mut self) {
-        self.distances_off += 1;
-    }
-
-    /// Times that a friend began to be missing.
-    pub(crate) fn missing(&self) -> u64 {
-        self.missing
-    }
-
-    /// Times that somebody began to be shown who must not be.
-    pub(crate) fn wrong(&self) -> u64 {
-        self.wrong
-    }
-
-    /// Times that a shown position began to be out of date.
-    pub(crate) fn stale(&self) -> u64 {
-        self.stale
-    }
-
-    /// Positions that came with a distance that is not theirs.
-    pub(crate) fn distances_off(&self) -> u64 {
-        self.distances_off
-    }
-
     /// Seconds of wrong view, summed over pairs.
     pub(crate) fn wrong_seconds(&self) -> f64 {
         seconds(self.wrong_time)
@@ -123,11 +103,6 @@ impl Findings {
     /// Seconds in which a friend had to be shown, summed over pairs.
     pub(crate) fn in_range_seconds(&self) -> f64 {
         seconds(self.in_range)
-    }
-
-    /// The first of them.
-    pub(crate) fn examples(&self) -> &[Example] {
-        &self.examples
     }
 
     /// Nothing at all was found.

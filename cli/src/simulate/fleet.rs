@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use nearcast_runtime::lifecycle::Shutdown;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
+use super::clock::{Clock, until};
 use super::ledger::{Ledger, Progress, Told};
 use super::mover::Mover;
 use super::pace::Pace;
@@ -45,6 +45,13 @@ pub(crate) struct Cast {
     pub(crate) movers: Vec<Mover>,
 }
 
+impl Cast {
+    /// When the last phone is switched on, seconds since the run began.
+    pub(crate) fn complete_s(&self) -> f64 {
+        self.movers.iter().map(Mover::starts_s).fold(0.0, f64::max)
+    }
+}
+
 /// How it is played.
 #[derive(Clone, Debug)]
 pub(crate) struct Play {
@@ -56,7 +63,7 @@ pub(crate) struct Play {
     pub(crate) report_every: Duration,
     /// Sockets lost a minute and socket.
     pub(crate) drop_rate: f64,
-    /// How long whoever closes the app stays away.
+    /// How long whoever closes the app stays away; without it, as little as after any loss.
     pub(crate) away: Option<Duration>,
     /// How long a change may take to be seen.
     pub(crate) slack: Duration,
@@ -95,17 +102,14 @@ pub(crate) async fn run(
         address,
         sign,
         indices,
-        report_every: play.report_every,
-        seed: play.seed,
-        drop_rate: play.drop_rate,
-        away: play.away,
+        play: play.clone(),
         sabotage: play.sabotage.then(Sabotage::default),
         ledger,
         quiet: quiet.clone(),
         end: end.clone(),
     });
     let friends_mean = cast.friends.iter().map(Vec::len).sum::<usize>() as f64 / cast.friends.len().max(1) as f64;
-    let on_s = cast.movers.iter().map(Mover::starts_s).fold(0.0, f64::max);
+    let complete_s = cast.complete_s();
     let progress = watchers.progress.subscribe();
     let slack = play.slack.as_micros() as Micros;
     let auditor = tokio::spawn(audit(Ledger::new(&cast.friends), slack, clock, told, watchers.progress));
@@ -116,7 +120,7 @@ pub(crate) async fn run(
     }
     drop((common, watchers.window));
 
-    let over_at = play.duration.map(|duration| clock.instant_at(on_s) + duration);
+    let over_at = play.duration.map(|duration| clock.instant_at(complete_s) + duration);
     let failure = tokio::select! {
         () = until(over_at) => None,
         () = shutdown.begun() => None,
@@ -156,9 +160,6 @@ pub(crate) async fn run(
         sabotage: play.sabotage,
         interrupted,
     };
-    if facts.users.is_empty() {
-        bail!("there are no phones");
-    }
     Ok(Report::of(facts, &ledger, &pace))
 }
 
@@ -215,13 +216,6 @@ async fn failed(phones: &mut JoinSet<()>) -> JoinError {
             Some(Err(failure)) => return failure,
             None => std::future::pending().await,
         }
-    }
-}
-
-async fn until(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::simulate::graph::Graph;
 use crate::simulate::report::Verdict;
 use crate::simulate::run::{run_name, town};
+use crate::simulate::trust;
 
 /// Small, so that friends come and go within seconds.
 const RADIUS_M: f64 = 3_000.0;
@@ -181,7 +182,8 @@ async fn run_against(defect: Defect, sabotage: bool, drop_rate: f64) -> Report {
     let (friends, users) = (cast.friends.clone(), cast.users.clone());
     let hub = Arc::new(Hub { friends, users, indices, defect, people });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = Address::parse(&format!("ws://{}/v1/ws", listener.local_addr().unwrap())).unwrap();
+    let url = format!("ws://{}/v1/ws", listener.local_addr().unwrap());
+    let address = Address::parse(&url, &trust::client(None).unwrap()).unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(Arc::clone(&hub).serve(stream));

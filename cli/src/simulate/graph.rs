@@ -19,7 +19,6 @@ const CLUSTER_SIZE: usize = 25;
 const NEAR_M: f64 = 4_000.0;
 
 /// A seeded town.
-#[derive(Clone)]
 pub(crate) struct Graph {
     /// Where each person lives.
     pub(crate) homes: Vec<Position>,

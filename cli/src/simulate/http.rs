@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{self, StreamExt};
 use reqwest::{Client, Method, StatusCode};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use super::frames::Problem;
 use super::phone::Sign;
+use super::trust::BadCertificate;
 
 /// Calls under way at once.
 const AT_ONCE: usize = 32;
@@ -31,6 +33,9 @@ pub(crate) enum SetUpError {
         /// What came instead.
         error: String,
     },
+    /// Something else than the API answers.
+    #[error(transparent)]
+    Certificate(BadCertificate),
     /// The API refuses.
     #[error("{method} {path}: {status} {code}: {message}")]
     Refused {
@@ -77,14 +82,15 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// The API at `http://host:port`, asked with tokens that `sign` makes.
+    /// The API at `http://host:port` or `https://host:port`, asked with tokens that `sign` makes.
     ///
     /// # Errors
     /// When no client can be made.
-    pub(crate) fn new(base: &str, sign: Sign) -> Result<Self, SetUpError> {
+    pub(crate) fn new(base: &str, tls: &ClientConfig, sign: Sign) -> Result<Self, SetUpError> {
         let timeout = Duration::from_secs(30);
         // A proxy between simulator and deployment would be part of what is measured.
-        let client = Client::builder().timeout(timeout).no_proxy().build().map_err(SetUpError::Client)?;
+        let client = Client::builder().timeout(timeout).no_proxy().tls_backend_preconfigured(tls.clone());
+        let client = client.build().map_err(SetUpError::Client)?;
         Ok(Self { client, base: base.trim_end_matches('/').to_owned(), sign })
     }
 
@@ -97,7 +103,7 @@ impl Api {
         users: &[String],
         names: &[String],
         radius_m: Option<u32>,
-        mut done: impl FnMut(usize),
+        done: impl FnMut(usize),
     ) -> Result<(), SetUpError> {
         let profile = |(user, name): (&String, &String)| {
             let mut body = json!({ "display_name": name });
@@ -107,15 +113,7 @@ impl Api {
             let (api, user) = (self.clone(), user.clone());
             async move { api.call(Method::PUT, &user, "/v1/me", Some(&body)).await.map(drop) }
         };
-        let calls: Vec<_> = users.iter().zip(names).map(profile).collect();
-        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
-        let mut count = 0;
-        while let Some(answer) = answers.next().await {
-            answer?;
-            count += 1;
-            done(count);
-        }
-        Ok(())
+        all(users.iter().zip(names).map(profile).collect(), done).await
     }
 
     /// Makes friends of these pairs: one asks, the other accepts.
@@ -126,7 +124,7 @@ impl Api {
         &self,
         users: &[String],
         pairs: &[(u32, u32)],
-        mut done: impl FnMut(usize),
+        done: impl FnMut(usize),
     ) -> Result<(), SetUpError> {
         let befriend = |&(a, b): &(u32, u32)| {
             let (api, a, b) = (self.clone(), users[a as usize].clone(), users[b as usize].clone());
@@ -135,15 +133,7 @@ impl Api {
                 api.call(Method::POST, &b, &format!("/v1/friends/{a}/accept"), None).await.map(drop)
             }
         };
-        let calls: Vec<_> = pairs.iter().map(befriend).collect();
-        let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
-        let mut count = 0;
-        while let Some(answer) = answers.next().await {
-            answer?;
-            count += 1;
-            done(count);
-        }
-        Ok(())
+        all(pairs.iter().map(befriend).collect(), done).await
     }
 
     /// Checks that the API lists exactly these friends.
@@ -164,8 +154,7 @@ impl Api {
                 Err(SetUpError::Friends { user, found: found.len(), expected: expected.len() })
             }
         };
-        let calls: Vec<_> = users.iter().zip(friends).map(check).collect();
-        stream::iter(calls).buffer_unordered(AT_ONCE).try_collect().await
+        all(users.iter().zip(friends).map(check).collect(), |_| {}).await
     }
 
     async fn friends(&self, user: &str) -> Result<Vec<String>, SetUpError> {
@@ -208,7 +197,10 @@ impl Api {
                     refused
                 }
                 // The error's own text may hold the URL, and nothing else of the request.
-                Err(error) => SetUpError::Silent { url: self.base.clone(), error: causes(&error.without_url()) },
+                Err(error) => match BadCertificate::of(&self.base, &error) {
+                    Some(bad) => return Err(SetUpError::Certificate(bad)),
+                    None => SetUpError::Silent { url: self.base.clone(), error: causes(&error.without_url()) },
+                },
             };
             if attempt == ATTEMPTS {
                 return Err(failure);
@@ -216,6 +208,21 @@ impl Api {
             sleep(Duration::from_millis(100 << attempt.min(6))).await;
         }
     }
+}
+
+/// Makes calls, some at once, and tells how many are done.
+async fn all<F>(calls: Vec<F>, mut done: impl FnMut(usize)) -> Result<(), SetUpError>
+where
+    F: Future<Output = Result<(), SetUpError>>,
+{
+    let mut answers = stream::iter(calls).buffer_unordered(AT_ONCE);
+    let mut count = 0;
+    while let Some(answer) = answers.next().await {
+        answer?;
+        count += 1;
+        done(count);
+    }
+    Ok(())
 }
 
 /// An error with its causes: the last of them says what is wrong.

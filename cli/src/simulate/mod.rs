@@ -5,14 +5,15 @@
 //! | `graph`, `movement`, `faults`, `mover`, `traces` | who is whose friend, where they go, when sockets drop | yes |
 //! | `frames`, `view`, `outbox`, `sabotage` | a client written from docs/protocol.md | yes |
 //! | `truth`, `audit`, `finding`, `pace`, `latency`, `ledger`, `report` | what must be seen, what is seen, the sums | yes |
-//! | `ws`, `http`, `target`, `phone`, `fleet`, `console` | sockets, the REST API, services, tasks, the terminal | no |
+//! | `trust`, `ws`, `http`, `target` | TLS, sockets, the REST API, services | no |
+//! | `phone`, `fleet`, `clock`, `console`, `run` | tasks, time, the terminal, all together | no |
 
 pub mod args;
-pub(crate) mod audit;
+mod audit;
 mod clock;
-pub(crate) mod console;
+mod console;
 mod faults;
-pub(crate) mod finding;
+mod finding;
 pub(crate) mod fleet;
 pub(crate) mod frames;
 pub(crate) mod graph;
@@ -20,16 +21,17 @@ pub(crate) mod http;
 mod latency;
 pub(crate) mod ledger;
 pub(crate) mod movement;
-pub(crate) mod mover;
+mod mover;
 mod outbox;
 mod pace;
-pub(crate) mod phone;
+mod phone;
 mod point;
-pub(crate) mod report;
+mod report;
 pub(crate) mod run;
 mod sabotage;
 pub(crate) mod target;
 mod traces;
+pub(crate) mod trust;
 mod truth;
 pub(crate) mod view;
 pub(crate) mod ws;

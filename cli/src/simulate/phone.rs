@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::audit::{Change, STRANGER, Terms};
-use super::clock::Clock;
+use super::clock::{Clock, until};
 use super::faults::{Fault, Faults};
+use super::fleet::Play;
 use super::frames::{Bye, Fix, Hear, Outcome, Say, Welcome};
 use super::ledger::{Answer, By, Event, Listed, Told};
 use super::mover::Mover;
@@ -20,7 +21,7 @@ use super::outbox::{Outbox, Verdict};
 use super::point::Point;
 use super::sabotage::Sabotage;
 use super::view::{Step, View};
-use super::ws::{Address, Heard, Socket};
+use super::ws::{Address, Gone, Heard, Socket};
 
 /// `welcome` comes within this, or the phone tries again.
 const WELCOME_WITHIN: Duration = Duration::from_secs(20);
@@ -35,11 +36,7 @@ pub(crate) struct Common {
     pub(crate) sign: Sign,
     /// Indices by user id.
     pub(crate) indices: HashMap<String, u32>,
-    pub(crate) report_every: Duration,
-    pub(crate) seed: u64,
-    pub(crate) drop_rate: f64,
-    /// Whoever closes the app comes back after this; at once, where it is not said.
-    pub(crate) away: Option<Duration>,
+    pub(crate) play: Play,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) ledger: UnboundedSender<Told>,
     /// No new reports and no faults from here on.
@@ -90,10 +87,10 @@ struct Session {
 impl Phone {
     /// A phone that is switched off.
     pub(crate) fn new(common: Arc<Common>, index: u32, user: String, mover: Mover, window: Option<Window>) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(common.seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(common.play.seed);
         // The streams of movement and faults lie below.
         rng.set_stream((2 << 32) + u64::from(index));
-        let faults = Faults::new(common.seed, index, common.drop_rate);
+        let faults = Faults::new(common.play.seed, index, common.play.drop_rate);
         let device = format!("{user}-phone");
         Self { common, index, user, device, mover, faults, rng, n: 0, outbox: Outbox::default(), window }
     }
@@ -108,27 +105,19 @@ impl Phone {
         }
         let mut failed = 0;
         loop {
-            let wait = match self.live().await {
+            let lived = self.live().await;
+            failed = if lived.is_ok() { 0 } else { failed + 1 };
+            let wait = match lived {
                 Ok(End::Finished) => return,
                 Ok(End::Bye(bye)) if !bye.reconnect => {
                     self.tell(Event::Retired);
                     return;
                 }
-                Ok(End::Bye(bye)) => {
-                    failed = 0;
-                    bye.reconnect_in_ms.map(Duration::from_millis)
-                }
-                Ok(End::Fault(fault)) => {
-                    failed = 0;
-                    self.common.away.filter(|_| fault == Fault::Close)
-                }
-                Ok(End::Lost) => {
-                    failed = 0;
-                    None
-                }
+                Ok(End::Bye(bye)) => bye.reconnect_in_ms.map(Duration::from_millis),
+                Ok(End::Fault(Fault::Close)) => self.common.play.away,
+                Ok(End::Fault(Fault::Cut) | End::Lost) => None,
                 Err(code) => {
                     self.tell(Event::Failed { code });
-                    failed += 1;
                     None
                 }
             };
@@ -166,7 +155,7 @@ impl Phone {
         let mut session = Session {
             view: View::default(),
             silence: Duration::from_secs(u64::from(welcome.ping_every_s)) * 5 / 2,
-            report_at: now + self.common.report_every.mul_f64(self.rng.random_range(0.2..1.0)),
+            report_at: now + self.common.play.report_every.mul_f64(self.rng.random_range(0.2..1.0)),
             fault: self.faults.next().map(|(seconds, fault)| (now + Duration::from_secs_f64(seconds.min(1e6)), fault)),
             resend_at: self.outbox.has_overdue().then_some(now),
         };
@@ -253,16 +242,16 @@ impl Phone {
                         return End::Lost;
                     }
                     let jitter = self.rng.random_range(0.9..1.1);
-                    session.report_at += self.common.report_every.mul_f64(jitter);
+                    session.report_at += self.common.play.report_every.mul_f64(jitter);
                     // A process that slept does not report for the time it slept.
                     session.report_at = session.report_at.max(Instant::now());
                 }
-                () = at(fault_at), if active => {
+                () = until(fault_at), if active => {
                     if let Some((_, fault)) = session.fault {
                         return End::Fault(fault);
                     }
                 }
-                () = at(session.resend_at) => {
+                () = until(session.resend_at) => {
                     session.resend_at = None;
                     if self.resend(socket).await.is_err() {
                         return End::Lost;
@@ -275,7 +264,7 @@ impl Phone {
         }
     }
 
-    async fn report(&mut self, socket: &mut Socket) -> Result<(), super::ws::Gone> {
+    async fn report(&mut self, socket: &mut Socket) -> Result<(), Gone> {
         let (fix, point) = self.measure();
         self.outbox.sent(fix);
         let say = Say::Location { fix, clock: self.common.clock.now() / 1_000, ack: true };
@@ -283,7 +272,7 @@ impl Phone {
         socket.say(&say).await
     }
 
-    async fn resend(&mut self, socket: &mut Socket) -> Result<(), super::ws::Gone> {
+    async fn resend(&mut self, socket: &mut Socket) -> Result<(), Gone> {
         let clock = self.common.clock.now() / 1_000;
         match self.outbox.resend() {
             Some((id, fixes)) => socket.say(&Say::Locations { id, clock, ack: true, fixes }).await,
@@ -386,13 +375,5 @@ impl Phone {
     fn tell(&self, event: Event) {
         // The ledger outlives the phones; without it there is nobody to tell.
         let _ = self.common.ledger.send(Told { phone: self.index, at: self.common.clock.now(), event });
-    }
-}
-
-/// Waits until then, or for ever.
-async fn at(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }

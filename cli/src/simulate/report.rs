@@ -138,10 +138,10 @@ impl Report {
             reports_stored: tally.stored,
             reports_refused: tally.refused,
             reports_unacknowledged: tally.unacknowledged(),
-            missing: findings.missing(),
-            wrong: findings.wrong(),
-            stale: findings.stale(),
-            distances_off: findings.distances_off(),
+            missing: findings.missing,
+            wrong: findings.wrong,
+            stale: findings.stale,
+            distances_off: findings.distances_off,
             wrong_seconds: round(findings.wrong_seconds(), 3),
             wrong_between_ms: findings.wrong_between_ms(),
             audited_pair_seconds: round(findings.judged_seconds(), 1),
@@ -168,7 +168,7 @@ impl Report {
             stages_ms: ledger.latencies().stages(),
             reports_per_s: per_s(tally.sent),
             updates_per_s: per_s(updates),
-            examples: findings.examples().to_vec(),
+            examples: findings.examples.to_vec(),
             users: facts.users,
             published_by_user: ledger.published().to_vec(),
         }
@@ -201,6 +201,14 @@ impl Report {
         }
     }
 
+    fn digests_compared(&self) -> String {
+        if self.digests == 0 {
+            return "none compared: the server told none in this time; fanout.digest_every says how often it does"
+                .into();
+        }
+        format!("{} compared, {} differed", self.digests, self.digest_mismatches)
+    }
+
     /// The table for people.
     pub(crate) fn table(&self) -> String {
         let mut table = String::new();
@@ -226,7 +234,7 @@ impl Report {
         );
         row("updates", format!("{} received ({}/s): {of_updates}", self.updates_received, self.updates_per_s));
         row("sockets", format!("{} drops, {} lost otherwise, {} reconnects", self.drops, self.losses, self.reconnects));
-        row("digests", format!("{} compared, {} differed", self.digests, self.digest_mismatches));
+        row("digests", self.digests_compared());
         let quantiles = |q: &Quantiles| {
             if q.samples == 0 {
                 return "nothing measured".to_owned();
@@ -364,6 +372,14 @@ mod tests {
         let wrong = report(&ledger(false));
         assert!(!wrong.passed() && wrong.missing == 1);
         assert!(wrong.table().contains("Missing: a at b: 995 m apart"), "{}", wrong.table());
+    }
+
+    #[test]
+    fn a_run_without_digests_says_so() {
+        let mut ledger = ledger(true);
+        assert!(report(&ledger).table().contains("digests               none compared: "));
+        ledger.take(Told { phone: 0, at: 0, event: Event::Compared { agreed: true } });
+        assert!(report(&ledger).table().contains("digests               1 compared, 0 differed"));
     }
 
     #[test]

@@ -24,6 +24,7 @@ use super::phone::Sign;
 use super::report::Report;
 use super::target::{self, Stage, Target};
 use super::traces::Trace;
+use super::trust;
 use super::ws::Address;
 use crate::failure::Failure;
 use crate::settings::Settings;
@@ -65,15 +66,16 @@ async fn play(
     sign: Sign,
     over: &Shutdown,
 ) -> anyhow::Result<Report> {
-    let address = Address::parse(&target.ws).map_err(anyhow::Error::msg)?;
-    let api = Api::new(&target.api, Arc::clone(&sign))?;
+    let tls = trust::client(args.ca.as_deref())?;
+    let address = Address::parse(&target.ws, &tls).map_err(anyhow::Error::msg)?;
+    let api = Api::new(&target.api, &tls, Arc::clone(&sign))?;
     let whose = if args.embedded { "embedded services" } else { "a deployment" };
     say(&format!("run {}: seed {}, {} phones, {whose} at {}", cast.run, args.seed, cast.users.len(), target.ws));
     if args.sabotage && args.report_every <= args.slack + Duration::from_secs(1) {
         say("note: at this rate a dropped update is often replaced before the slack is over; use --report-every 5s");
     }
     tokio::select! {
-        made = set_up(&api, &cast, args.radius) => made?,
+        made = set_up(&address, &api, &cast, args.radius) => made?,
         () = over.begun() => bail!("interrupted while users and friendships were made"),
     }
     let play = Play {
@@ -93,8 +95,9 @@ async fn play(
     report
 }
 
-/// Users, friendships, and a look at whether they are there.
-pub(crate) async fn set_up(api: &Api, cast: &Cast, radius_m: Option<u32>) -> anyhow::Result<()> {
+/// A look at the gateway's certificate, users, friendships, and a look at whether they are there.
+pub(crate) async fn set_up(gateway: &Address, api: &Api, cast: &Cast, radius_m: Option<u32>) -> anyhow::Result<()> {
+    gateway.check().await?;
     let pairs = graph::scattered(&cast.friends);
     let began = std::time::Instant::now();
     let (users, friendships) = (cast.users.len(), pairs.len());
@@ -155,9 +158,8 @@ fn user_ids(run: &str, seed: u64, count: usize) -> Vec<String> {
 
 /// How long it takes until the last recording was played, and the last change was seen.
 fn played_after(cast: &Cast) -> Option<Duration> {
-    let last_on_s = cast.movers.iter().map(Mover::starts_s).fold(0.0, f64::max);
     let last_end_s = cast.movers.iter().filter_map(Mover::ends_s).reduce(f64::max)?;
-    Some(Duration::from_secs_f64((last_end_s - last_on_s).max(0.0)) + Duration::from_secs(5))
+    Some(Duration::from_secs_f64((last_end_s - cast.complete_s()).max(0.0)) + Duration::from_secs(5))
 }
 
 fn write(file: &Path, report: &Report) -> anyhow::Result<()> {

@@ -16,6 +16,9 @@ use crate::settings::Settings;
 /// Phones sign a new token at each connection.
 const TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
 
+/// Services that end with a run tell digests at least this often, so that a short run compares some too.
+const DIGEST_EVERY: Duration = Duration::from_secs(3);
+
 /// Where clients find a deployment.
 pub(crate) struct Target {
     /// The gateway's URL.
@@ -76,6 +79,7 @@ pub(crate) async fn embedded(
     settings.fanout.admin_listen = free;
     settings.history_sink.admin_listen = free;
     settings.api.listen = free;
+    settings.fanout.digest_every = settings.fanout.digest_every.min(DIGEST_EVERY);
     // Of their own, because the phones go first.
     let shutdown = Shutdown::new();
     let (running, addresses) = services::start_embedded(Arc::new(settings), metrics, shutdown.clone()).await?;

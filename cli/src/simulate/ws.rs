@@ -1,17 +1,25 @@
 //! One phone's WebSocket.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HOST, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tokio_util::either::Either;
 
 use super::frames::{Hear, Problem, Say};
+use super::trust::BadCertificate;
 
 /// A phone holds thousands of neighbours in one process: small buffers.
 const BUFFER_BYTES: usize = 4_096;
@@ -23,31 +31,67 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Address {
     url: String,
     host_and_port: String,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
+/// Boxed where it is TLS, so that a phone without is as small as it was.
+type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
 impl Address {
-    /// From `ws://host[:port]/path`.
+    /// From `ws://host[:port]/path`, or with `wss://` for TLS.
     ///
     /// # Errors
     /// What a URL must be.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        let Some(rest) = url.strip_prefix("ws://") else {
-            return Err(format!(
-                "{url}: the simulator speaks ws:// only; where TLS is needed, let it connect behind the balancer"
-            ));
+    pub(crate) fn parse(url: &str, tls: &Arc<ClientConfig>) -> Result<Self, String> {
+        let bad = || format!("{url}: not ws://host[:port]/path or wss://host[:port]/path");
+        let (scheme, rest) = url.split_once("://").ok_or_else(bad)?;
+        let default_port = match scheme {
+            "ws" => 80,
+            "wss" => 443,
+            _ => return Err(bad()),
         };
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        if authority.is_empty() || authority.contains('@') {
-            return Err(format!("{url}: not ws://host[:port]/path"));
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => host,
+            _ => authority,
+        };
+        if host.is_empty() || authority.contains('@') {
+            return Err(bad());
         }
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let host_and_port = if has_port { authority.to_owned() } else { format!("{authority}:80") };
-        Ok(Self { url: url.to_owned(), host_and_port })
+        let host_and_port = if host == authority { format!("{host}:{default_port}") } else { authority.to_owned() };
+        let tls = if scheme == "wss" {
+            let name = host.trim_matches(['[', ']']).to_owned();
+            Some((TlsConnector::from(Arc::clone(tls)), ServerName::try_from(name).map_err(|_| bad())?))
+        } else {
+            None
+        };
+        Ok(Self { url: url.to_owned(), host_and_port, tls })
+    }
+
+    async fn connect(&self) -> io::Result<Stream> {
+        let stream = TcpStream::connect(&self.host_and_port).await?;
+        // Frames are small and latency is measured.
+        stream.set_nodelay(true)?;
+        Ok(match &self.tls {
+            Some((tls, name)) => Either::Right(Box::new(tls.connect(name.clone(), stream).await?)),
+            None => Either::Left(stream),
+        })
+    }
+
+    /// Looks once at the certificate that is shown here. Whatever else goes wrong the phones meet, and try again.
+    ///
+    /// # Errors
+    /// When it is not accepted.
+    pub(crate) async fn check(&self) -> Result<(), BadCertificate> {
+        match timeout(PATIENCE, self.connect()).await {
+            Ok(Err(error)) => BadCertificate::of(&self.url, &error).map_or(Ok(()), Err),
+            _ => Ok(()),
+        }
     }
 }
 
 /// An open socket.
-pub(crate) struct Socket(WebSocketStream<TcpStream>);
+pub(crate) struct Socket(WebSocketStream<Stream>);
 
 /// What came, or that nothing will come any more.
 pub(crate) enum Heard {
@@ -68,9 +112,7 @@ impl Socket {
     /// A code: the server's own where it refused, else what failed.
     pub(crate) async fn open(to: &Address, token: &str, as_browser: bool) -> Result<Self, String> {
         let connecting = async {
-            let stream = TcpStream::connect(&to.host_and_port).await.map_err(|_| "connect")?;
-            // Frames are small and latency is measured.
-            stream.set_nodelay(true).map_err(|_| "connect")?;
+            let stream = to.connect().await.map_err(|_| "connect")?;
             let mut request = to.url.as_str().into_client_request().map_err(|_| "url")?;
             let headers = request.headers_mut();
             headers.insert(HOST, HeaderValue::from_str(&to.host_and_port).map_err(|_| "url")?);
@@ -120,8 +162,12 @@ impl Socket {
 
     /// Ends the connection as a network does that is gone: TCP is reset and no WebSocket close is sent.
     pub(crate) fn cut(self) {
+        let tcp = match self.0.get_ref() {
+            Either::Left(tcp) => tcp,
+            Either::Right(tls) => tls.get_ref().0,
+        };
         // Best effort: without it the kernel sends FIN, which is no WebSocket close either.
-        let _ = self.0.get_ref().set_zero_linger();
+        let _ = tcp.set_zero_linger();
     }
 
     /// Ends the connection as the standard says.
@@ -141,15 +187,21 @@ pub(crate) struct Gone;
 
 #[cfg(test)]
 mod tests {
+    use super::super::trust;
     use super::*;
 
     #[test]
     fn addresses() {
-        let port = |url| Address::parse(url).map(|a| a.host_and_port).map_err(|_| ());
+        let tls = trust::client(None).unwrap();
+        let parse = |url| Address::parse(url, &tls).map(|a| (a.host_and_port, a.tls.is_some())).map_err(|_| ());
+        let port = |url| parse(url).map(|a| a.0);
         assert_eq!(port("ws://127.0.0.1:7400/v1/ws"), Ok("127.0.0.1:7400".to_owned()));
         assert_eq!(port("ws://[::1]:7400/v1/ws"), Ok("[::1]:7400".to_owned()));
         assert_eq!(port("ws://example.org/v1/ws"), Ok("example.org:80".to_owned()));
-        for bad in ["wss://example.org/v1/ws", "http://example.org", "ws://", "ws:///v1/ws", "ws://u:p@h/v1/ws"] {
+        assert_eq!(parse("wss://example.org/v1/ws"), Ok(("example.org:443".to_owned(), true)));
+        assert_eq!(parse("wss://[::1]:7443/v1/ws"), Ok(("[::1]:7443".to_owned(), true)));
+        assert_eq!(parse("ws://[::1]/v1/ws"), Ok(("[::1]:80".to_owned(), false)));
+        for bad in ["wss://a b/", "http://example.org", "ws://", "ws://:1/", "ws:///v1/ws", "wss://u:p@h/v1/ws"] {
             assert_eq!(port(bad), Err(()), "{bad}");
         }
     }

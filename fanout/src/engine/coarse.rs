@@ -1,7 +1,7 @@
 //! The coarse positions of those whom anybody may see coarsely.
 //!
 //! A track begins with the first need for it and ends with the position, and not with the need: an observer who comes
-//! and goes must not get a reading each time. It is evaluated by a timer at the instants of its own schedule, so that
+//! and goes must not get a reading each time. A report that may never be shown ends it too: no cell follows from one. It is evaluated by a timer at the instants of its own schedule, so that
 //! what is sent does not follow the reports; and only after a new report, so that it does not say of somebody silent
 //! that they were seen.
 
@@ -50,7 +50,8 @@ impl Engine {
         let Some(slot) = self.people.slot(id) else { return false };
         let hot = self.slots.hot(slot);
         let needed = self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse;
-        if hot.place().is_none() || hot.is_coarse() || !needed {
+        let hidden = self.slots.cold(slot).report.sharing == Sharing::Hidden;
+        if hot.place().is_none() || hidden || hot.is_coarse() || !needed {
             return false;
         }
         let Some(position) = self.position_of(slot) else { return false };
@@ -68,14 +69,14 @@ impl Engine {
         self.slots.hot_mut(slot).set_coarse(false);
     }
 
+    /// Evaluates a user's track if an instant has come since the last report.
     pub(super) fn coarse_due(&mut self, id: Id, out: &mut Outbox) {
-        let Some(slot) = self.people.slot(id) else { return };
+        let Some(slot) = self.people.slot(id).filter(|&slot| self.slots.hot(slot).is_coarse()) else { return };
         let Some(position) = self.position_of(slot) else { return };
         let reported_at = self.slots.cold(slot).report.at;
         let Some(coarse) = self.coarse.get_mut(&id) else { return };
         let mut track = coarse.track;
-        let news = reported_at > track.shown().at_ms
-            && track.observe(&self.settings.coarsener, position, self.now_ms).is_some();
+        let news = track.catch_up(&self.settings.coarsener, position, reported_at, self.now_ms).is_some();
         if news {
             *coarse = Coarse::new(track);
         }

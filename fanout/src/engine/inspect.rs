@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use nearcast_schemas::digest::ViewDigest;
+use nearcast_schemas::event::Sharing;
 use nearcast_schemas::list::Precision;
 
 use super::Engine;
@@ -106,6 +107,9 @@ impl Engine {
             let hot = self.slots.hot(slot);
             if hot.is_coarse() != self.coarse.contains_key(&cold.id) || hot.is_coarse() && hot.place().is_none() {
                 return broken("coarse position", cold.id);
+            }
+            if hot.is_coarse() && cold.report.sharing == Sharing::Hidden {
+                return broken("coarse position of a hidden report", cold.id);
             }
             if hot.is_active() && cold.sessions.is_empty() {
                 return broken("activity", cold.id);

@@ -140,10 +140,15 @@ impl Engine {
 
     fn report(&mut self, at: Stamp, user: &str, event: &LocationEventRef<'_>, out: &mut Outbox) {
         let (id, slot) = self.online(user, at.append_ms);
-        let shares_anew = self.take_mode(id, slot, event.mode);
+        self.take_mode(id, slot, event.mode);
         let moves = self.take_session(id, slot, at, event, out);
         let fix = event.fix.as_ref().filter(|_| moves && matches!(event.kind, LocationKind::Hello | LocationKind::Fix));
-        let moved = fix.is_some_and(|fix| self.take_fix(id, slot, at, fix));
+        if fix.is_some() {
+            // What an instant that is past has to say, it says of the report before this one.
+            self.coarse_due(id, out);
+        }
+        let moved = fix.is_some_and(|fix| self.take_fix(id, slot, at, fix, &event.mode));
+        let shares_anew = self.share(slot);
         // Whoever had no coarse position has one now: its watchers are told whatever else is new.
         let refresh = if self.ensure_coarse(id) || shares_anew { Refresh::All } else { Refresh::Exact };
         if moved || refresh == Refresh::All {
@@ -165,12 +170,11 @@ impl Engine {
             return (id, slot);
         }
         let id = self.people.acquire_named(user);
-        let report = Report { lat: 0.0, lon: 0.0, at: 0, accuracy_m: None, speed_mps: None, heading_deg: None };
         let slot = self.slots.insert(Cold {
             id,
             partition: self.partition_of_name(user),
             last_record_ms: append_ms,
-            report,
+            report: Report::NONE,
             // Below every version that is written, so that the first record's mode counts.
             mode: Mode { version: i64::MIN, ..Mode::default() },
             mode_timer_ms: 0,
@@ -184,19 +188,20 @@ impl Engine {
         (id, slot)
     }
 
-    /// Takes a mode unless a higher version is known; whether the user shares otherwise now.
-    fn take_mode(&mut self, id: Id, slot: u32, mode: Mode) -> bool {
+    /// Takes a mode unless a higher version is known.
+    fn take_mode(&mut self, id: Id, slot: u32, mode: Mode) {
         let cold = self.slots.cold_mut(slot);
-        if mode.version <= cold.mode.version {
-            return false;
+        if mode.version > cold.mode.version {
+            cold.mode = mode;
+            cold.mode_timer_ms = 0;
+            self.arm_mode(id, slot);
         }
-        cold.mode = mode;
-        cold.mode_timer_ms = 0;
-        self.arm_mode(id, slot);
-        self.share(slot, rule::sharing_at(&mode, self.now_ms))
     }
 
-    fn share(&mut self, slot: u32, sharing: Sharing) -> bool {
+    /// Lets mode and report have their effect; whether the position may be shown otherwise now.
+    fn share(&mut self, slot: u32) -> bool {
+        let cold = self.slots.cold(slot);
+        let sharing = rule::sharing_at(&cold.mode, self.now_ms).max(cold.report.sharing);
         let hot = self.slots.hot_mut(slot);
         let changed = hot.sharing() != sharing;
         hot.set_sharing(sharing);
@@ -253,21 +258,27 @@ impl Engine {
         }
     }
 
-    /// Takes a position; whether it counts.
-    fn take_fix(&mut self, id: Id, slot: u32, at: Stamp, fix: &FixRef<'_>) -> bool {
+    /// Takes a position that came with this mode; whether it counts.
+    fn take_fix(&mut self, id: Id, slot: u32, at: Stamp, fix: &FixRef<'_>, carried: &Mode) -> bool {
         let Ok(position) = Position::new(fix.lat, fix.lon) else {
             self.stats.records_invalid += 1;
             return false;
         };
-        self.slots.cold_mut(slot).report = Report {
+        let cold = self.slots.cold_mut(slot);
+        let sharing = rule::reported_as(carried, &cold.mode, at.append_ms);
+        cold.report = Report {
             lat: position.lat_deg(),
             lon: position.lon_deg(),
             at: at.append_ms,
             accuracy_m: fix.accuracy_m,
             speed_mps: fix.speed_mps,
             heading_deg: fix.heading_deg,
+            sharing,
         };
         self.slots.hot_mut(slot).set_place(Some(Ecef::from(position)));
+        if sharing == Sharing::Hidden {
+            self.end_coarse(id, slot);
+        }
         self.arm_ttl(at.append_ms + self.settings.ttl_ms, id);
         true
     }
@@ -281,9 +292,9 @@ impl Engine {
         let cold = self.slots.cold_mut(slot);
         cold.mode = mode;
         cold.mode_timer_ms = 0;
-        cold.report = Report { lat: 0.0, lon: 0.0, at: 0, accuracy_m: None, speed_mps: None, heading_deg: None };
+        cold.report = Report::NONE;
         self.arm_mode(id, slot);
-        self.share(slot, rule::sharing_at(&mode, self.now_ms));
+        self.share(slot);
     }
 
     fn partition_of_name(&self, user: &str) -> i32 {

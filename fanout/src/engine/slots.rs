@@ -62,7 +62,8 @@ impl Slot {
         self.set(COARSE, coarse);
     }
 
-    /// How the user shares at present: the mode with its end applied.
+    /// How finely the user's position may be shown at present: the coarser of the mode with its end applied and of what
+    /// the report allows.
     #[inline]
     pub(super) fn sharing(self) -> Sharing {
         match (self.state & SHARING_MASK) >> SHARING_SHIFT {
@@ -112,6 +113,21 @@ pub(super) struct Report {
     pub(super) accuracy_m: Option<f32>,
     pub(super) speed_mps: Option<f32>,
     pub(super) heading_deg: Option<f32>,
+    /// How finely it may ever be shown.
+    pub(super) sharing: Sharing,
+}
+
+impl Report {
+    /// What stands where there is no report.
+    pub(super) const NONE: Self = Self {
+        lat: 0.0,
+        lon: 0.0,
+        at: 0,
+        accuracy_m: None,
+        speed_mps: None,
+        heading_deg: None,
+        sharing: Sharing::Exact,
+    };
 }
 
 /// What hits, resets and records of the user itself need.

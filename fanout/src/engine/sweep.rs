@@ -1,7 +1,6 @@
 //! What happens by time alone: silences, ends of modes and entries, coarse instants, digests.
 
 use nearcast_schemas::delivery::RemovalReason;
-use nearcast_schemas::rule;
 
 use super::Engine;
 use super::join::Refresh;
@@ -109,8 +108,7 @@ impl Engine {
             self.arm_mode(id, slot);
             return;
         }
-        let sharing = rule::sharing_at(&cold.mode, self.now_ms);
-        self.slots.hot_mut(slot).set_sharing(sharing);
+        self.share(slot);
         self.friend_join(id, Refresh::All, RemovalReason::Silent, out);
     }
 }

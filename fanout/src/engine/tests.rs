@@ -250,7 +250,9 @@ fn a_pause_takes_effect_at_once_and_the_highest_version_wins() {
     script.send("bob", before);
     assert_eq!(script.told(), Vec::<String>::new(), "a record with an older mode shows nothing");
     script.mode("bob", mode(Sharing::Exact, 3));
-    assert_eq!(script.told(), ["alice: bob at 90"]);
+    assert_eq!(script.told(), Vec::<String>::new(), "nor does it when the pause is over");
+    script.fix("bob", bob, 80.0);
+    assert_eq!(script.told(), ["alice: bob at 80"]);
 }
 
 #[test]
@@ -272,6 +274,51 @@ fn the_mode_of_a_record_counts_without_a_mode_record() {
     hidden.mode = mode(Sharing::Hidden, 5);
     script.send("bob", hidden);
     assert_eq!(script.told(), ["alice: reset v1 []"]);
+}
+
+#[test]
+fn what_was_reported_while_hidden_is_never_shown() {
+    let mut script = Script::owner();
+    script.user("alice", &["bob"], 0.0);
+    let bob = script.user("bob", &[], 10.0);
+    script.mode("bob", mode(Sharing::Hidden, 2));
+    script.told();
+    script.mode("bob", mode(Sharing::Exact, 3));
+    assert_eq!(script.told(), ["alice: bob at 10"], "reported before the pause");
+
+    script.mode("bob", mode(Sharing::Hidden, 4));
+    script.fix("bob", bob, 20.0);
+    script.told();
+    script.mode("bob", mode(Sharing::Exact, 5));
+    assert_eq!(script.told(), Vec::<String>::new());
+    script.fix("bob", bob, 30.0);
+    assert_eq!(script.told(), ["alice: bob at 30"]);
+
+    script.mode("bob", mode(Sharing::Coarse, 6));
+    script.fix("bob", bob, 40.0);
+    assert!(script.told().iter().all(|line| line.starts_with("alice: ~bob at ")));
+    script.mode("bob", mode(Sharing::Exact, 7));
+    assert_eq!(script.told(), Vec::<String>::new(), "nor more finely than when it was sent");
+    script.fix("bob", bob, 50.0);
+    assert_eq!(script.told(), ["alice: bob at 50"]);
+}
+
+#[test]
+fn no_cell_follows_from_what_was_reported_while_hidden() {
+    let mut script = Script::owner();
+    script.user("alice", &[], 0.0);
+    let bob = script.user("bob", &[], 10.0);
+    script.list("alice", 2, 50_000, vec![VisibilityEntry { precision: Precision::Coarse, ..entry("bob") }]);
+    script.mode("bob", mode(Sharing::Hidden, 2));
+    script.fix("bob", bob, 15_000.0);
+    script.pass(COARSE_PERIOD_MS);
+    script.told();
+    script.mode("bob", mode(Sharing::Exact, 3));
+    script.pass(COARSE_PERIOD_MS / 2);
+    assert_eq!(script.told(), Vec::<String>::new());
+    script.fix("bob", bob, 10.0);
+    let told = script.told();
+    assert!(told.len() == 1 && told[0].starts_with("alice: ~bob at "), "{told:?}");
 }
 
 #[test]

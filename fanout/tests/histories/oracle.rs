@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use nearcast_geo::{Cell, EXIT_RATIO, Position, Resolution, straight_line_m};
-use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Role};
+use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Role, Sharing};
 use nearcast_schemas::list::{Precision, VisibilityList};
-use nearcast_schemas::rule::{may_show, radius_m};
+use nearcast_schemas::rule::{may_show, radius_m, reported_as};
 
 use crate::step::TTL_MS;
 
@@ -28,8 +28,9 @@ pub struct Known {
     /// Sessions with a route: the gateway's handle, and the list version that the hello named.
     pub sessions: BTreeMap<i32, i64>,
     pub mode: Option<Mode>,
-    pub position: Option<(Position, i64)>,
-    /// Every cell that the user was in since coming online.
+    /// Where, when, and how finely it may ever be shown.
+    pub position: Option<(Position, i64, Sharing)>,
+    /// Every cell that the user was in since coming online, or since the last report that may never be shown.
     cells: BTreeSet<u64>,
 }
 
@@ -72,13 +73,21 @@ fn known_from(mut records: Vec<&Logged>, now_ms: i64) -> Known {
     Known {
         depends: false,
         sessions: sessions(&records, erased_offset, now_ms),
-        mode: records.iter().map(|record| record.event.mode).reduce(|a, b| if b.version > a.version { b } else { a }),
-        position: positions(&records, erased_offset).last().copied().filter(|(_, at)| now_ms - at < TTL_MS),
+        mode: newest_mode(&records),
+        position: positions(&records, erased_offset).last().copied().filter(|(_, at, _)| now_ms - at < TTL_MS),
         cells: positions(&records, erased_offset)
+            .rsplit(|(_, _, sharing)| *sharing == Sharing::Hidden)
+            .next()
+            .unwrap_or_default()
             .iter()
-            .map(|(position, _)| u64::from(Cell::of(*position, Resolution::Seven)))
+            .map(|(position, ..)| u64::from(Cell::of(*position, Resolution::Seven)))
             .collect(),
     }
+}
+
+/// The first of the modes with the highest version.
+fn newest_mode(records: &[&Logged]) -> Option<Mode> {
+    records.iter().map(|record| record.event.mode).reduce(|a, b| if b.version > a.version { b } else { a })
 }
 
 /// The session of a record: its own offset in a hello.
@@ -91,7 +100,7 @@ fn is_reporting(record: &Logged) -> bool {
 }
 
 /// All positions that counted.
-fn positions(records: &[&Logged], erased: i64) -> Vec<(Position, i64)> {
+fn positions(records: &[&Logged], erased: i64) -> Vec<(Position, i64, Sharing)> {
     let mut found = Vec::new();
     for (at, record) in records.iter().enumerate() {
         let moves = matches!(record.event.kind, LocationKind::Hello | LocationKind::Fix);
@@ -104,7 +113,9 @@ fn positions(records: &[&Logged], erased: i64) -> Vec<(Position, i64)> {
             is_reporting(record) && session > erased && !newer
         };
         if counts {
-            found.push((Position::new(fix.lat, fix.lon).unwrap(), record.append_ms));
+            let known = newest_mode(&records[..=at]).unwrap();
+            let sharing = reported_as(&record.event.mode, &known, record.append_ms);
+            found.push((Position::new(fix.lat, fix.lon).unwrap(), record.append_ms, sharing));
         }
     }
     found
@@ -170,8 +181,12 @@ pub fn view(
                 view.insert(entry.friend.clone(), Must::Free);
                 continue;
             }
-            let must = match (friend.mode.and_then(|mode| may_show(entry, &mode, now_ms)), friend.position) {
-                (Some(Precision::Exact), Some((place, at))) => range(viewer, place, radius_m)
+            let precision = match (friend.mode, friend.position) {
+                (Some(mode), Some((_, _, reported))) => may_show(entry, &mode, reported, now_ms),
+                _ => None,
+            };
+            let must = match (precision, friend.position) {
+                (Some(Precision::Exact), Some((place, at, _))) => range(viewer, place, radius_m)
                     .map_or(Must::Free, |inside| if inside { Must::Exact(place, at) } else { Must::Absent }),
                 (Some(Precision::Coarse), Some(_)) => coarse(viewer, friend, radius_m),
                 _ => Must::Absent,
@@ -185,7 +200,7 @@ pub fn view(
 /// Whether a place is in the viewer's range; `None` within the band.
 fn range(viewer: &Known, place: Position, radius_m: Option<i32>) -> Option<bool> {
     let Some(radius_m) = radius_m.map(f64::from) else { return Some(true) };
-    let Some((own, _)) = viewer.position else { return Some(false) };
+    let Some((own, ..)) = viewer.position else { return Some(false) };
     let distance_m = straight_line_m(own, place);
     if distance_m <= radius_m {
         Some(true)

@@ -165,7 +165,7 @@ pub struct Refused {
     pub id: Option<String>,
     /// The message's type, if it is one that exists.
     pub of: Option<Kind>,
-    /// The number of the report in it.
+    /// The number of the report in it, if that is an integer of 64 bits.
     pub n: Option<i64>,
 }
 
@@ -182,6 +182,13 @@ struct Envelope<'a> {
     kind: Option<Text<'a>>,
     #[serde(borrow, default)]
     id: Option<Text<'a>>,
+}
+
+/// Looks at nothing else, so that a field beside it can be as wrong as it likes.
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
 }
 
 #[derive(Deserialize)]
@@ -205,25 +212,32 @@ struct Named {
 /// [`Refusal::Malformed`], [`Refusal::UnknownType`], [`Refusal::IdInvalid`] or [`Refusal::TooManyFixes`], with what an
 /// answer may name.
 pub fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
-    let refused = |refusal, detail, id, of| Box::new(Refused { refusal, detail, id, of, n: None });
-    let envelope: Envelope<'_> =
-        serde_json::from_str(text).map_err(|error| refused(Refusal::Malformed, Some(place(&error)), None, None))?;
+    let refused = |refusal, detail, id| {
+        let of = kind_of(text);
+        let n = of.and_then(|kind| number(kind, text));
+        Box::new(Refused { refusal, detail, id, of, n })
+    };
+    let malformed = |detail, id| refused(Refusal::Malformed, Some(detail), id);
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| malformed(place(&error), None))?;
+    if !is_object(text) {
+        return Err(malformed("a message is a JSON object".into(), None));
+    }
     let id = match envelope.id {
         None => None,
         Some(Text::Text(id)) if !id.is_empty() && id.len() <= MAX_ID_BYTES => Some(id.into_owned()),
         Some(Text::Text(_) | Text::Other(_)) => {
-            return Err(refused(Refusal::IdInvalid, Some("`id` must be a string of 1 to 64 bytes".into()), None, None));
+            return Err(refused(Refusal::IdInvalid, Some("`id` must be a string of 1 to 64 bytes".into()), None));
         }
     };
     let Some(Text::Text(name)) = envelope.kind else {
-        return Err(refused(Refusal::Malformed, Some("`type` must be a string".into()), id, None));
+        return Err(malformed("`type` must be a string".into(), id));
     };
     let Some(kind) = Kind::from_name(&name) else {
-        return Err(refused(Refusal::UnknownType, None, id, None));
+        return Err(refused(Refusal::UnknownType, None, id));
     };
     match message(kind, text) {
         Ok(message) => Ok(Incoming { id, message }),
-        Err((refusal, detail)) => Err(Box::new(Refused { refusal, detail, id, of: Some(kind), n: number(kind, text) })),
+        Err((refusal, detail)) => Err(refused(refusal, detail, id)),
     }
 }
 
@@ -254,6 +268,17 @@ fn friend(text: &str) -> Result<String, Problem> {
     let named: Named = shape(text)?;
     check_id(&named.friend).map_err(|_| (Refusal::IdInvalid, None))?;
     Ok(named.friend)
+}
+
+/// What is read as fields by their order, too, has to be told from an object.
+fn is_object(text: &str) -> bool {
+    text.trim_ascii_start().starts_with('{')
+}
+
+/// The type of a message that was refused, whatever else is wrong with it.
+fn kind_of(text: &str) -> Option<Kind> {
+    let typed: Typed<'_> = serde_json::from_str(text).ok().filter(|_| is_object(text))?;
+    Kind::from_name(&typed.kind)
 }
 
 /// The number of a report whose other fields were wrong, so that the client knows which one was refused.
@@ -360,6 +385,7 @@ mod tests {
             "\"hello\"",
             "{}",
             r#"{"type":7}"#,
+            r#"["sync"]"#,
             r#"{"type":"location"}"#,
             r#"{"type":"location","n":"12","lat":1,"lon":1,"time":1}"#,
             r#"{"type":"location","n":1.5,"lat":1,"lon":1,"time":1}"#,
@@ -391,8 +417,49 @@ mod tests {
             (refused.of, refused.n, refused.detail.as_deref()),
             (Some(Kind::Hello), Some(3), Some("`lat` is missing"))
         );
-        let refused = parse(r#"{"type":"dance","id":"m2"}"#).unwrap_err();
+        let refused = parse(r#"{"type":"dance","id":"m2","n":7}"#).unwrap_err();
         assert_eq!((refused.id.as_deref(), refused.of, refused.n), (Some("m2"), None, None));
+    }
+
+    #[test]
+    fn names_the_report_whatever_is_wrong_beside_it() {
+        let check = |text: &str, of: Option<Kind>, n: Option<i64>| {
+            let refused = parse(text).unwrap_err();
+            assert_eq!((refused.of, refused.n), (of, n), "{text}");
+        };
+        let long = format!(r#""id":"{}""#, "x".repeat(65));
+        let deep = format!(r#""id":{}{}"#, "[".repeat(1_000), "]".repeat(1_000));
+        for beside in [
+            r#""id":"""#,
+            r#""id":5"#,
+            r#""id":1e999"#,
+            r#""id":"\ud800""#,
+            r#""id":"a","id":"b""#,
+            r#""device":5"#,
+            r#""device":"\ud800""#,
+            r#""lat":1e999"#,
+            r#""ack":"yes""#,
+            &long,
+            &deep,
+        ] {
+            check(&format!(r#"{{{beside},"type":"location","n":7}}"#), Some(Kind::Location), Some(7));
+            check(
+                &format!(r#" {{"type":"hello","position":{{"n":7,"lat":"x"}},{beside}}}"#),
+                Some(Kind::Hello),
+                Some(7),
+            );
+            check(&format!(r#"{{"type":"locations","fixes":[{{"n":7}}],{beside}}}"#), Some(Kind::Locations), None);
+        }
+        for n in ["7.5", "\"7\"", "null", "9223372036854775808", "1e999", "7,\"n\":8"] {
+            check(&format!(r#"{{"type":"location","id":5,"n":{n}}}"#), Some(Kind::Location), None);
+        }
+        check(r#"{"type":"location","id":5}"#, Some(Kind::Location), None);
+        check(r#"{"type":"unsubscribe","id":5}"#, Some(Kind::Unsubscribe), None);
+        // Which of the two it is, nobody knows; and what is no object has no fields.
+        check(r#"{"type":"location","type":"hello","n":7}"#, None, None);
+        check(r#"{"type":["location"],"n":7}"#, None, None);
+        check(r#"["location"]"#, None, None);
+        check(r#"{"type":"location","n":7"#, None, None);
     }
 
     proptest! {

@@ -6,16 +6,18 @@ use std::time::Duration;
 use nearcast_gateway::{Error, Parts, run, run_on};
 use nearcast_ingest::MemoryCache;
 use nearcast_runtime::embedded::Embedded;
+use nearcast_runtime::health::Readiness;
 use nearcast_runtime::kafka::{Kafka, KafkaConfig};
 use nearcast_runtime::lifecycle::Shutdown;
 use tokio::net::TcpListener;
 
-use crate::world::{config, deployment};
+use crate::phone::location;
+use crate::world::{World, config, deployment, redis_at};
 
 fn parts(kafka: Kafka) -> Parts {
     let deployment = deployment("t");
     let cache = Arc::new(MemoryCache::new(&deployment));
-    crate::world::parts(kafka, deployment, cache)
+    crate::world::parts(kafka, deployment, cache, Readiness::default())
 }
 
 fn kafka_at(bootstrap: String, embedded: bool) -> Kafka {
@@ -33,6 +35,18 @@ async fn without_kafka_it_says_where_it_looked_and_what_to_run() {
     let error = run_on(listener, config("http://127.0.0.1:1"), parts(kafka), Shutdown::new()).await.unwrap_err();
     let said = error.to_string();
     assert!(said.contains(&address.to_string()) && said.contains("make up"), "{said}");
+}
+
+#[tokio::test]
+async fn without_redis_it_says_so_and_serves() {
+    let closed = "redis://127.0.0.1:1";
+    let mut world = World::with_cache(|_, _| (), |d, readiness| redis_at(closed.to_owned(), d, readiness)).await;
+    let (mut phone, _) = world.join("alice").await;
+    phone.send(location(1, 52.5, 13.25)).await;
+    assert_eq!(phone.expect("ack").await["result"], "published");
+    let said = world.until_readyz(r#""cache":{"state":"degraded""#).await;
+    assert!(said.starts_with("HTTP/1.1 200") && said.contains(r#""ready":true"#), "{said}");
+    assert!(said.contains(closed) && said.contains("`make up`"), "{said}");
 }
 
 #[tokio::test]

@@ -12,6 +12,10 @@ use nearcast_schemas::event::Mode;
 use nearcast_schemas::internal::{FriendAnswer, FriendRequest, HelloAnswer, HelloRequest, Problem};
 use nearcast_schemas::refusal::Refusal;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::world::PATIENCE;
 
 pub const KEY: &str = "internal-key";
 
@@ -22,12 +26,39 @@ pub struct FakeApi(Arc<Mutex<Told>>);
 struct Told {
     answers: HashMap<String, HelloAnswer>,
     friends: HashMap<(String, String), FriendAnswer>,
+    held: HashMap<String, Held>,
     down: bool,
     asked: Vec<HelloRequest>,
 }
 
+/// A question that waits for its answer.
+#[derive(Clone, Default)]
+pub struct Held {
+    asked: Arc<Notify>,
+    go: Arc<Notify>,
+}
+
+impl Held {
+    /// Returns once it has been asked.
+    pub async fn asked(&self) {
+        timeout(PATIENCE, self.asked.notified()).await.expect("the API was not asked");
+    }
+
+    /// Lets it be answered.
+    pub fn go(&self) {
+        self.go.notify_one();
+    }
+}
+
 pub fn answer() -> HelloAnswer {
-    HelloAnswer { list_version: 1, mode: Mode::default(), radius_m: 8_000, nearby: Vec::new(), nearby_known: true }
+    HelloAnswer {
+        list_version: 1,
+        mode: Mode::default(),
+        last_report: None,
+        radius_m: 8_000,
+        nearby: Vec::new(),
+        nearby_known: true,
+    }
 }
 
 impl FakeApi {
@@ -45,6 +76,13 @@ impl FakeApi {
 
     pub fn answer(&self, user: &str, answer: HelloAnswer) {
         self.0.lock().unwrap().answers.insert(user.into(), answer);
+    }
+
+    /// The user's next hello gets no answer before the test says so.
+    pub fn hold(&self, user: &str) -> Held {
+        let held = Held::default();
+        self.0.lock().unwrap().held.insert(user.into(), held.clone());
+        held
     }
 
     pub fn befriend(&self, viewer: &str, friend: &str, answer: FriendAnswer) {
@@ -75,6 +113,11 @@ fn refusal(headers: &HeaderMap, told: &Told) -> Option<Response> {
 }
 
 async fn hello(State(api): State<FakeApi>, headers: HeaderMap, Json(request): Json<HelloRequest>) -> Response {
+    let held = api.0.lock().unwrap().held.remove(&request.user);
+    if let Some(held) = held {
+        held.asked.notify_one();
+        held.go.notified().await;
+    }
     let mut told = api.0.lock().unwrap();
     if let Some(response) = refusal(&headers, &told) {
         return response;

@@ -2,19 +2,10 @@
 
 use nearcast_schemas::event::LocationKind;
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::phone::{hello, location};
 use crate::world::World;
-
-async fn get(addr: std::net::SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(addr).await.unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
-}
 
 #[tokio::test]
 async fn clients_are_told_to_go_elsewhere_and_reports_are_finished() {
@@ -22,9 +13,9 @@ async fn clients_are_told_to_go_elsewhere_and_reports_are_finished() {
     let (mut phone, seat) = world.join("alice").await;
     let (mut map, _) = world.watch("alice").await;
     let mut silent = world.connect("bob").await;
-    let ready = get(world.admin, "/readyz").await;
+    let ready = world.get("/readyz").await;
     assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
-    let metrics = get(world.admin, "/metrics").await;
+    let metrics = world.get("/metrics").await;
     assert!(metrics.contains("nearcast_gateway_sessions{role=\"reporting\"}"), "{metrics}");
     assert!(!metrics.contains("alice"));
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod deliveries;
 mod drain;
 mod log;
+mod meanwhile;
 mod notices;
 mod phone;
 mod real;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearcast_ingest::{Cache, RedisCache, RedisConfig};
+use nearcast_ingest::Cache;
 use nearcast_runtime::health::Readiness;
 use nearcast_runtime::kafka::{Kafka, KafkaConfig};
 use nearcast_runtime::lifecycle::Shutdown;
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::phone::location;
 use crate::worker::{reset, upsert};
-use crate::world::{World, deployment};
+use crate::world::{World, deployment, redis_at};
 
 fn at(variable: &str, default: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| default.to_owned())
@@ -33,18 +33,8 @@ async fn kafka() -> Kafka {
     kafka
 }
 
-fn redis(deployment: &Deployment) -> Arc<dyn Cache> {
-    let config = RedisConfig {
-        nodes: vec![at("NEARCAST_TEST_REDIS", "redis://127.0.0.1:26379")],
-        cluster: false,
-        username: None,
-        password: None,
-        timeout: Duration::from_secs(5),
-        max_waiting_writes: 1_000,
-    };
-    let (cache, writer) = RedisCache::new(&config, deployment).unwrap();
-    tokio::spawn(writer.run(Readiness::default().component("redis"), Shutdown::new()));
-    Arc::new(cache)
+fn redis(deployment: &Deployment, readiness: &Readiness) -> Arc<dyn Cache> {
+    redis_at(at("NEARCAST_TEST_REDIS", "redis://127.0.0.1:26379"), deployment, readiness)
 }
 
 fn random_deployment() -> Deployment {
@@ -60,6 +50,7 @@ async fn from_hello_to_leave() {
     }
     let mut world = World::on(kafka.clone(), deployment, |_, _| (), redis).await;
     let (mut phone, seat) = world.join("alice").await;
+    world.until_readyz(r#""cache":{"state":"ready"}"#).await;
     let sessions = world.cache.sessions("alice").await.unwrap_or_else(|error| panic!("{error}: run `make up`"));
     assert_eq!((sessions[0].gateway.as_str(), sessions[0].handle), ("g1", seat.handle));
 
@@ -86,12 +77,31 @@ async fn from_hello_to_leave() {
 }
 
 #[tokio::test]
+async fn a_gateway_whose_topic_is_deleted_ends() {
+    let (kafka, deployment) = (kafka().await, random_deployment());
+    let topics = Topics::new(&deployment.prefix);
+    for (name, partitions) in [(topics.locations(), 1), (topics.visibility(), crate::world::VISIBILITY_PARTITIONS)] {
+        kafka.ensure_topic(&name, partitions, &[("message.timestamp.type", "LogAppendTime".into())]).await.unwrap();
+    }
+    let world = World::on(kafka.clone(), deployment, |_, _| (), redis).await;
+    world.until_readyz(r#""gateway":{"state":"ready"}"#).await;
+    let own = topics.gateway("g1");
+    kafka.delete_topic(&own).await.unwrap();
+    let error = world.ended().await.unwrap_err().to_string();
+    assert!(error.contains(&own), "{error}");
+    for topic in [topics.locations(), topics.visibility()] {
+        kafka.delete_topic(&topic).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn without_topics_it_says_how_to_make_them() {
     let mut config = kafka().await.config().clone();
     config.startup_wait = Duration::from_secs(1);
     let (kafka, deployment) = (Kafka::new(config), random_deployment());
-    let cache = redis(&deployment);
-    let parts = crate::world::parts(kafka, deployment.clone(), cache);
+    let readiness = Readiness::default();
+    let cache = redis(&deployment, &readiness);
+    let parts = crate::world::parts(kafka, deployment.clone(), cache, readiness);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let config = crate::world::config("http://127.0.0.1:1");
     let error = nearcast_gateway::run_on(listener, config, parts, Shutdown::new()).await.unwrap_err();

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nearcast_gateway::{Config, Error, Parts, run_on_both};
-use nearcast_ingest::{Cache, Config as IngestConfig, Ingest, MemoryCache};
+use nearcast_ingest::{Cache, Config as IngestConfig, Ingest, MemoryCache, RedisCache, RedisConfig};
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::{AuthConfig, Signer, Verifier};
 use nearcast_runtime::embedded::Embedded;
+use nearcast_runtime::health::Readiness;
 use nearcast_runtime::kafka::Kafka;
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_runtime::telemetry::Metrics;
@@ -17,9 +18,10 @@ use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::event::LocationKind;
 use nearcast_schemas::topics::Topics;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::api::{FakeApi, KEY};
 use crate::log::Log;
@@ -106,8 +108,23 @@ pub fn token(user: &str) -> String {
     sign(&auth(), user, Duration::from_secs(600))
 }
 
+/// A cache in the Redis at a URL, which says through its part of the readiness how it does.
+pub fn redis_at(url: String, deployment: &Deployment, readiness: &Readiness) -> Arc<dyn Cache> {
+    let config = RedisConfig {
+        nodes: vec![url],
+        cluster: false,
+        username: None,
+        password: None,
+        timeout: Duration::from_secs(5),
+        max_waiting_writes: 1_000,
+    };
+    let (cache, writer) = RedisCache::new(&config, deployment).unwrap();
+    tokio::spawn(writer.run(readiness.component("cache"), Shutdown::new()));
+    Arc::new(cache)
+}
+
 /// What a gateway needs.
-pub fn parts(kafka: Kafka, deployment: Deployment, cache: Arc<dyn Cache>) -> Parts {
+pub fn parts(kafka: Kafka, deployment: Deployment, cache: Arc<dyn Cache>, readiness: Readiness) -> Parts {
     let codec = Codec::default();
     let ingest = Ingest::new(&ingest_config(), &deployment, codec.clone(), &kafka, cache.clone()).unwrap();
     Parts {
@@ -118,6 +135,7 @@ pub fn parts(kafka: Kafka, deployment: Deployment, cache: Arc<dyn Cache>) -> Par
         cache,
         verifier: Verifier::new(&auth()).unwrap(),
         internal_key: Secret::new(KEY),
+        readiness,
         metrics: Metrics::install_once().unwrap(),
     }
 }
@@ -129,6 +147,14 @@ impl World {
 
     /// A gateway whose configuration differs.
     pub async fn with(change: impl FnOnce(&mut Config, &mut Deployment)) -> Self {
+        Self::with_cache(change, |deployment, _| Arc::new(MemoryCache::new(deployment))).await
+    }
+
+    /// A gateway whose cache is another one.
+    pub async fn with_cache(
+        change: impl FnOnce(&mut Config, &mut Deployment),
+        cache: impl FnOnce(&Deployment, &Readiness) -> Arc<dyn Cache>,
+    ) -> Self {
         let topics = Topics::new("t");
         let cluster = Embedded::start(&[
             (topics.locations(), 4),
@@ -137,10 +163,7 @@ impl World {
         ])
         .unwrap();
         let kafka = Kafka::new(cluster.config());
-        Self {
-            cluster: Some(cluster),
-            ..Self::on(kafka, deployment("t"), change, |d| Arc::new(MemoryCache::new(d))).await
-        }
+        Self { cluster: Some(cluster), ..Self::on(kafka, deployment("t"), change, cache).await }
     }
 
     /// A gateway on a cluster that has its topics.
@@ -148,15 +171,16 @@ impl World {
         kafka: Kafka,
         mut deployment: Deployment,
         change: impl FnOnce(&mut Config, &mut Deployment),
-        cache: impl FnOnce(&Deployment) -> Arc<dyn Cache>,
+        cache: impl FnOnce(&Deployment, &Readiness) -> Arc<dyn Cache>,
     ) -> Self {
         let topics = Topics::new(&deployment.prefix);
         let api = FakeApi::default();
         let mut config = config(&api.serve().await);
         change(&mut config, &mut deployment);
 
-        let cache = cache(&deployment);
-        let parts = parts(kafka.clone(), deployment, cache.clone());
+        let readiness = Readiness::default();
+        let cache = cache(&deployment, &readiness);
+        let parts = parts(kafka.clone(), deployment, cache.clone(), readiness);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,6 +194,30 @@ impl World {
     /// A connection that has said nothing. The listener is bound already, so a gateway that is starting is waited for.
     pub async fn connect(&self, user: &str) -> Phone {
         Phone::connect(self.addr, &token(user)).await.unwrap()
+    }
+
+    /// What the admin address answers, head and body.
+    pub async fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// What `/readyz` answers once it says this.
+    pub async fn until_readyz(&self, part: &str) -> String {
+        let asked = async {
+            loop {
+                let answer = self.get("/readyz").await;
+                if answer.contains(part) {
+                    return answer;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("/readyz does not say {part}"))
     }
 
     /// A session that has its welcome and an empty first answer.
