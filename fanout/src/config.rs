@@ -14,9 +14,12 @@ pub struct Config {
     /// The worker's name in claims and deliveries; empty for the machine's host name. Several workers of one name are
     /// told apart by when they started.
     pub worker: String,
-    /// How often gathered deliveries go out; at least 1 ms.
+    /// How often gathered deliveries go out while few gateways are written to; at least 1 ms.
     #[serde(with = "humantime_serde")]
     pub tick: Duration,
+    /// How often at the least, while many gateways are written to; not below `tick`.
+    #[serde(with = "humantime_serde")]
+    pub tick_max: Duration,
     /// How often a gateway hears of a worker that has nothing to tell; at least 100 ms.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
@@ -57,6 +60,9 @@ impl Config {
         if !(Duration::from_millis(1)..=Duration::from_secs(1)).contains(&self.tick) {
             return fail("tick", "must be 1ms to 1s");
         }
+        if !(self.tick..=Duration::from_secs(1)).contains(&self.tick_max) {
+            return fail("tick_max", "must be from fanout.tick to 1s");
+        }
         if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&self.heartbeat) {
             return fail("heartbeat", "must be 100ms to 1m");
         }
@@ -86,6 +92,7 @@ mod tests {
             admin_listen: ([127, 0, 0, 1], 0).into(),
             worker: String::new(),
             tick: Duration::from_millis(10),
+            tick_max: Duration::from_millis(50),
             heartbeat: Duration::from_secs(1),
             digest_every: Duration::from_secs(60),
             resets_per_tick: 500,
@@ -94,6 +101,9 @@ mod tests {
             drain: Duration::from_secs(10),
         };
         assert_eq!(good.check(), Ok(()));
+        let bad = Config { tick_max: Duration::from_millis(9), ..good.clone() };
+        let said = bad.check().map_err(|error| error.to_string());
+        assert_eq!(said, Err("fanout.tick_max: must be from fanout.tick to 1s".to_owned()));
         let bad = Config { tick: Duration::ZERO, ..good };
         assert_eq!(bad.check().map_err(|error| error.to_string()), Err("fanout.tick: must be 1ms to 1s".to_owned()));
     }

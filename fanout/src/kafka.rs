@@ -16,7 +16,11 @@ use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 
+use crate::telemetry;
 use crate::vitals::Vitals;
+
+/// Between two counts of what the producer sent.
+const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 
 /// What the group did, in its order.
 #[derive(Debug)]
@@ -99,7 +103,10 @@ impl ClientContext for Acks {
         KafkaLog::line(level, facility, message);
     }
 
-    fn stats(&self, _: Statistics) {}
+    fn stats(&self, statistics: Statistics) {
+        let sent = statistics.brokers.values().filter_map(|broker| broker.req.get("Produce"));
+        telemetry::produce_requests(sent.sum());
+    }
 
     fn error(&self, error: ClientError, reason: &str) {
         KafkaLog::failure(&error, reason);
@@ -144,7 +151,12 @@ impl Log {
     ) -> Result<Self, KafkaError> {
         let (sender, acks) = mpsc::channel();
         // The worker gathers by itself: a batch of deliveries waits for no other.
-        let profile = ProducerProfile { linger: Duration::ZERO, delivery_timeout, ..ProducerProfile::default() };
+        let profile = ProducerProfile {
+            linger: Duration::ZERO,
+            delivery_timeout,
+            statistics: STATISTICS_EVERY,
+            ..ProducerProfile::default()
+        };
         let producer = kafka.producer_with(&profile, Acks(sender))?;
         Ok(Self { producer, acks, early: VecDeque::new(), vitals, stop, drain })
     }

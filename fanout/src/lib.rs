@@ -12,6 +12,7 @@ mod deliveries;
 pub mod engine;
 mod intake;
 mod kafka;
+mod pace;
 mod progress;
 mod telemetry;
 mod vitals;

@@ -81,6 +81,16 @@ pub(crate) fn batch_written(gateway: &str, bytes: usize, items: usize, seq: i64)
     gauge!("nearcast_fanout_seq", "gateway" => gateway.to_owned()).set(seq as f64);
 }
 
+/// How long the next tick lasts.
+pub(crate) fn tick(lasts: Duration) {
+    gauge!("nearcast_fanout_tick_seconds").set(lasts.as_secs_f64());
+}
+
+/// Requests that the producer has sent since it was made.
+pub(crate) fn produce_requests(sent: i64) {
+    counter!("nearcast_fanout_produce_requests_total").absolute(u64::try_from(sent).unwrap_or(0));
+}
+
 /// Lets one line of a kind through once in a while.
 #[derive(Debug, Default)]
 pub(crate) struct Seldom(Option<Duration>);

@@ -33,10 +33,11 @@ use crate::deliveries::{Deliveries, Worker};
 use crate::engine::{Engine, Outbox, Settings};
 use crate::intake::Intake;
 use crate::kafka::{Log, Membership};
+use crate::pace::Pace;
 use crate::progress::{Lag, Stall};
 use crate::telemetry::Lines;
 use crate::vitals::Vitals;
-use thread::{EngineThread, Pace};
+use thread::EngineThread;
 use watch::{Fixed, Watch};
 
 /// The replay begins this much before the time to live, because this machine's clock is not the broker's; ms.
@@ -201,7 +202,8 @@ async fn start(
         deliveries: Deliveries::new(worker.clone(), config.heartbeat),
         worker,
         topics,
-        pace: Pace { tick: config.tick, resets_per_tick: config.resets_per_tick },
+        pace: Pace { shortest: config.tick, longest: config.tick_max },
+        resets_per_tick: config.resets_per_tick,
         vitals: Arc::clone(&vitals),
         ends,
         replay: replay.clone(),

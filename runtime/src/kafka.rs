@@ -60,6 +60,8 @@ pub struct ProducerProfile {
     pub queue_records: usize,
     /// Bytes that may wait in the client, rounded down to KiB.
     pub queue_bytes: usize,
+    /// How often the client tells its context what it did ([`ClientContext::stats`]); zero for never.
+    pub statistics: Duration,
 }
 
 impl Default for ProducerProfile {
@@ -70,6 +72,7 @@ impl Default for ProducerProfile {
             batch_bytes: 131_072,
             queue_records: 100_000,
             queue_bytes: 128 * 1024 * 1024,
+            statistics: Duration::ZERO,
         }
     }
 }
@@ -361,7 +364,8 @@ impl Kafka {
             .set("delivery.timeout.ms", profile.delivery_timeout.as_millis().to_string())
             .set("batch.size", profile.batch_bytes.to_string())
             .set("queue.buffering.max.messages", profile.queue_records.to_string())
-            .set("queue.buffering.max.kbytes", (profile.queue_bytes / 1024).max(1).to_string());
+            .set("queue.buffering.max.kbytes", (profile.queue_bytes / 1024).max(1).to_string())
+            .set("statistics.interval.ms", profile.statistics.as_millis().to_string());
         options
     }
 

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -114,9 +115,19 @@ impl Drop for Running {
     }
 }
 
-/// An address that was free a moment ago.
+/// An address that was free a moment ago, and that nobody is given by chance: ports from 32768 on are handed out to
+/// whoever connects or asks for any, such as the brokers of an embedded deployment.
 pub fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes begin apart from each other.
+    let begin = std::process::id().wrapping_mul(257);
+    loop {
+        let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let address = format!("127.0.0.1:{}", 12_000 + number % 16_000);
+        if TcpListener::bind(&address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Waits until the body at a URL holds this, whatever its status.

@@ -26,6 +26,7 @@ use crate::deliveries::{Deliveries, Worker};
 use crate::engine::Batch;
 use crate::intake::{Intake, Record, Unusable};
 use crate::kafka::{Ack, Change, Log, Member, Sent};
+use crate::pace::Pace;
 use crate::progress::Ends;
 use crate::telemetry::{self, Export, Lines, Position};
 use crate::vitals::Vitals;
@@ -42,13 +43,6 @@ const SAY_EVERY: Duration = Duration::from_secs(5);
 /// One record of the locations in this many is timed.
 const TIMED: i64 = 64;
 
-/// How often what is done.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
-    pub(crate) tick: Duration,
-    pub(crate) resets_per_tick: usize,
-}
-
 /// Everything that the thread owns.
 pub(crate) struct EngineThread {
     pub(crate) intake: Intake,
@@ -59,6 +53,7 @@ pub(crate) struct EngineThread {
     pub(crate) worker: Worker,
     pub(crate) topics: Topics,
     pub(crate) pace: Pace,
+    pub(crate) resets_per_tick: usize,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) ends: watch::Receiver<Option<Ends>>,
     pub(crate) replay: Component,
@@ -90,8 +85,9 @@ impl EngineThread {
             self.acknowledgements();
             let now = self.began.elapsed();
             if now >= next_tick {
-                next_tick = now + self.pace.tick;
-                self.tick(now);
+                let lasts = self.pace.after(self.tick(now));
+                next_tick = now + lasts;
+                telemetry::tick(lasts);
             }
             if now >= next_export {
                 next_export = now + EXPORT_EVERY;
@@ -239,19 +235,24 @@ impl EngineThread {
         }
     }
 
-    /// Does what is due by time, and sends what was decided.
-    fn tick(&mut self, now: Duration) {
+    /// Does what is due by time, and sends what was decided; returns how many batches that were.
+    fn tick(&mut self, now: Duration) -> usize {
         let Intake { engine, out, clock, .. } = &mut self.intake;
         if let Some(now_ms) = clock.now_ms(now) {
             engine.sweep(now_ms, out);
         }
-        engine.resets(self.pace.resets_per_tick, SLOTS_PER_TICK, out);
-        for batch in out.take() {
+        engine.resets(self.resets_per_tick, SLOTS_PER_TICK, out);
+        let news = out.take();
+        let mut written = news.len();
+        for batch in news {
             self.deliver(batch);
         }
-        for batch in self.deliveries.heartbeats(self.intake.engine.gateways(), now) {
+        let heartbeats = self.deliveries.heartbeats(self.intake.engine.gateways(), now);
+        written += heartbeats.len();
+        for batch in heartbeats {
             self.deliver(batch);
         }
+        written
     }
 
     fn deliver(&mut self, batch: Batch) {

@@ -98,13 +98,17 @@ pub enum Step {
     Loss {
         gateway: usize,
     },
+    /// What the next step sends to a gateway comes twice and in the wrong order, which the gateway learns.
+    Mangle {
+        gateway: usize,
+    },
 }
 
 /// Metres east and north of the history's middle.
 #[derive(Clone, Copy, Debug)]
 pub struct Place {
-    east_m: f64,
-    north_m: f64,
+    pub east_m: f64,
+    pub north_m: f64,
 }
 
 /// Middles where the geometry is plain and where it is not.
@@ -169,5 +173,6 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(partition, worker, late)| Step::Takeover { partition, worker, late }),
         1 => (0..WORKERS).prop_map(|worker| Step::Restart { worker }),
         2 => (0..GATEWAYS).prop_map(|gateway| Step::Loss { gateway }),
+        2 => (0..GATEWAYS).prop_map(|gateway| Step::Mangle { gateway }),
     ]
 }

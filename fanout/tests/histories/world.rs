@@ -47,11 +47,19 @@ pub struct World {
     asleep: Vec<(usize, i32, usize)>,
     epoch: i64,
     phones: Phones,
-    lossy: Option<usize>,
+    /// The gateway to which the next step's batches go wrong.
+    wrong: Option<(usize, Wrong)>,
     steps: usize,
 }
 
-fn name(user: usize) -> String {
+/// What goes wrong on the way to a gateway.
+#[derive(Clone, Copy, PartialEq)]
+enum Wrong {
+    Lost,
+    Mangled,
+}
+
+pub fn name(user: usize) -> String {
     format!("user-{user}")
 }
 
@@ -83,7 +91,7 @@ impl World {
             asleep: Vec::new(),
             epoch: 0,
             phones: Phones::default(),
-            lossy: None,
+            wrong: None,
             steps: 0,
         };
         for partition in 0..PARTITIONS {
@@ -94,7 +102,7 @@ impl World {
 
     pub fn run(&mut self, step: &Step) {
         self.steps += 1;
-        let lossy = self.lossy.take();
+        let wrong = self.wrong.take();
         match step {
             Step::Hello { user, watching, place, gateway, ahead } => {
                 self.hello(&name(*user), *watching, place.map(|p| p.around(self.middle)), *gateway, *ahead);
@@ -133,13 +141,14 @@ impl World {
             Step::Pass { ms } => self.now_ms += ms,
             Step::Takeover { partition, worker, late } => self.takeover(*partition, *worker, *late),
             Step::Restart { worker } => self.restart(*worker),
-            Step::Loss { gateway } => self.lossy = Some(*gateway),
+            Step::Loss { gateway } => self.wrong = Some((*gateway, Wrong::Lost)),
+            Step::Mangle { gateway } => self.wrong = Some((*gateway, Wrong::Mangled)),
         }
         for worker in &mut self.workers {
             worker.engine.sweep(self.now_ms, &mut worker.out);
         }
         self.wake(false);
-        self.deliver(lossy);
+        self.deliver(wrong);
         self.compare();
     }
 
@@ -350,29 +359,66 @@ impl World {
         }
     }
 
-    fn deliver(&mut self, lossy: Option<usize>) {
+    fn deliver(&mut self, wrong: Option<(usize, Wrong)>) {
+        let mut mangled = false;
         for worker in &mut self.workers {
             worker.engine.check().unwrap();
-            let mut lost = false;
+            let mut went_wrong = Vec::new();
             for batch in worker.out.take() {
                 let gateway = gateway_of(&worker.engine, batch.gateway);
-                if lossy == Some(gateway) {
-                    lost = true;
+                if wrong.is_some_and(|(at, _)| at == gateway) {
+                    went_wrong.push(batch);
                 } else {
-                    self.phones.deliver(gateway, &batch);
+                    self.phones.deliver(gateway, &batch, true);
                 }
             }
-            if lost {
-                let numbers = worker.engine.gateways().filter(|n| Some(gateway_of(&worker.engine, *n)) == lossy);
-                for number in numbers.collect::<Vec<_>>() {
-                    worker.engine.lost(number, &mut worker.out);
+            match wrong.filter(|_| !went_wrong.is_empty()) {
+                None => {}
+                Some((at, Wrong::Lost)) => {
+                    let numbers = worker.engine.gateways().filter(|n| gateway_of(&worker.engine, *n) == at);
+                    for number in numbers.collect::<Vec<_>>() {
+                        worker.engine.lost(number, &mut worker.out);
+                    }
+                    while worker.engine.resets(1, 2, &mut worker.out) {}
                 }
-                while worker.engine.resets(1, 2, &mut worker.out) {}
-                for batch in worker.out.take() {
-                    self.phones.deliver(gateway_of(&worker.engine, batch.gateway), &batch);
+                Some((at, Wrong::Mangled)) => {
+                    mangled = true;
+                    for batch in went_wrong.iter().rev().chain(&went_wrong) {
+                        self.phones.deliver(at, batch, false);
+                    }
                 }
             }
         }
+        if let Some((at, _)) = wrong.filter(|_| mangled) {
+            self.ask_again(at);
+        }
+        for worker in &mut self.workers {
+            for batch in worker.out.take() {
+                self.phones.deliver(gateway_of(&worker.engine, batch.gateway), &batch, true);
+            }
+        }
+    }
+
+    /// The sequence of a worker had a gap: every session of the gateway asks for a reset.
+    fn ask_again(&mut self, gateway: usize) {
+        let handles = self.phones.at_gateway(gateway);
+        let asking: Vec<(String, Session)> = self
+            .sessions
+            .iter()
+            .flat_map(|(user, sessions)| sessions.iter().map(|session| (user.clone(), *session)))
+            .filter(|(_, session)| session.ended_ms.is_none() && handles.contains(&session.handle))
+            .filter(|(_, session)| !self.phones.by_handle[&session.handle].superseded)
+            .collect();
+        for (user, session) in asking {
+            let mut event = self.event(&user, LocationKind::Presence, Some(session), None);
+            event.reset = true;
+            self.append(&user, event);
+        }
+    }
+
+    /// Whether any session of a viewer holds a friend.
+    pub fn sees(&self, viewer: &str, friend: &str) -> bool {
+        self.phones.by_handle.values().any(|phone| phone.user == viewer && phone.view.contains_key(friend))
     }
 
     fn compare(&self) {

@@ -231,6 +231,7 @@ pub fn config(name: &str) -> Config {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         worker: name.to_owned(),
         tick: Duration::from_millis(10),
+        tick_max: Duration::from_millis(50),
         heartbeat: Duration::from_secs(1),
         digest_every: Duration::from_secs(60),
         resets_per_tick: 500,
