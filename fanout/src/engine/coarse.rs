@@ -7,7 +7,7 @@
 
 use nearcast_geo::{CoarsePosition, CoarseTrack, Ecef, Position};
 use nearcast_schemas::coarse::schedule_seed;
-use nearcast_schemas::delivery::{FriendPosition, RemovalReason};
+use nearcast_schemas::delivery::FriendPosition;
 use nearcast_schemas::event::Sharing;
 
 use super::Engine;
@@ -50,7 +50,7 @@ impl Engine {
         let Some(slot) = self.people.slot(id) else { return false };
         let hot = self.slots.hot(slot);
         let needed = self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse;
-        let hidden = self.slots.cold(slot).report.sharing == Sharing::Hidden;
+        let hidden = self.slots.cold(slot).reported_as() == Sharing::Hidden;
         if hot.place().is_none() || hidden || hot.is_coarse() || !needed {
             return false;
         }
@@ -65,15 +65,17 @@ impl Engine {
 
     /// The position is gone, and the track with it.
     pub(super) fn end_coarse(&mut self, id: Id, slot: u32) {
-        self.coarse.remove(&id);
-        self.slots.hot_mut(slot).set_coarse(false);
+        if self.slots.hot(slot).is_coarse() {
+            self.coarse.remove(&id);
+            self.slots.hot_mut(slot).set_coarse(false);
+        }
     }
 
     /// Evaluates a user's track if an instant has come since the last report.
     pub(super) fn coarse_due(&mut self, id: Id, out: &mut Outbox) {
         let Some(slot) = self.people.slot(id).filter(|&slot| self.slots.hot(slot).is_coarse()) else { return };
         let Some(position) = self.position_of(slot) else { return };
-        let reported_at = self.slots.cold(slot).report.at;
+        let reported_at = self.slots.cold(slot).at_ms(self.now_ms);
         let Some(coarse) = self.coarse.get_mut(&id) else { return };
         let mut track = coarse.track;
         let news = track.catch_up(&self.settings.coarsener, position, reported_at, self.now_ms).is_some();
@@ -82,7 +84,7 @@ impl Engine {
         }
         self.arm_single(self.next_instant(track), Single::Coarse, id);
         if news {
-            self.friend_join(id, Refresh::Coarse, RemovalReason::Silent, out);
+            self.friend_join(id, Refresh::Coarse, out);
         }
     }
 
@@ -95,28 +97,18 @@ impl Engine {
 
     fn position_of(&self, slot: u32) -> Option<Position> {
         self.slots.hot(slot).place()?;
-        let report = &self.slots.cold(slot).report;
+        let report = self.slots.report(slot, self.now_ms);
         Position::new(report.lat, report.lon).ok()
     }
 
     fn arm_single(&mut self, at_ms: i64, timer: Single, id: Id) {
         if self.people.start_timer(id, timer) {
-            self.arm(at_ms, Due::User(timer, id));
+            self.timers.add(at_ms, Due::User(timer, id));
         }
     }
 
     /// A digest goes out some time after the first change that it covers.
     pub(super) fn arm_digest(&mut self, id: Id) {
         self.arm_single(self.now_ms + self.settings.digest_every_ms, Single::Digest, id);
-    }
-
-    /// Looks at the user's time to live.
-    pub(super) fn arm_ttl(&mut self, at_ms: i64, id: Id) {
-        self.arm_single(at_ms, Single::Ttl, id);
-    }
-
-    pub(super) fn arm(&mut self, at_ms: i64, due: Due) {
-        self.people.acquire(due.id());
-        self.timers.add(at_ms, due);
     }
 }

@@ -1,7 +1,8 @@
 //! Gateway processes by number.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
 
 /// One process of a gateway.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ struct Gateway {
 #[derive(Debug, Default)]
 pub(super) struct Gateways {
     rows: Vec<Gateway>,
-    by_name: HashMap<Arc<str>, Vec<u32>>,
+    by_name: FxHashMap<Arc<str>, Vec<u32>>,
 }
 
 impl Gateways {

@@ -1,13 +1,13 @@
 //! Questions about the engine's state, for metrics, explanations and checks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use nearcast_schemas::digest::ViewDigest;
 use nearcast_schemas::event::Sharing;
 use nearcast_schemas::list::Precision;
 
 use super::Engine;
-use super::people::Id;
+use super::links::Says;
+use super::people::{Id, Single};
 use super::stats::Stats;
 use super::timers::Due;
 
@@ -48,7 +48,7 @@ impl Engine {
 
     /// Viewers whose lists are held.
     pub fn viewers(&self) -> usize {
-        self.viewers.len()
+        self.partitions.iter().map(|partition| partition.viewers.len()).sum()
     }
 
     /// Partitions that are owned, with their epochs.
@@ -76,9 +76,7 @@ impl Engine {
     pub fn view(&self, viewer: &str) -> Option<Vec<Seen>> {
         let id = self.people.find(viewer)?;
         let slot = self.people.slot(id)?;
-        if !self.slots.hot(slot).is_active()
-            || self.partitions[self.slots.cold(slot).partition as usize].epoch.is_none()
-        {
+        if !self.slots.hot(slot).is_active() || self.partitions[self.slots.partition(slot)].epoch.is_none() {
             return None;
         }
         let seen = |(friend, precision, _)| Seen {
@@ -90,84 +88,131 @@ impl Engine {
         Some(view)
     }
 
-    /// Checks that the parts of the state agree: both ends of each friendship, counts, digests, references.
+    /// Bytes of the blocks that hold the friend lists, first those that are in use, then all that are held.
+    pub fn list_bytes(&self) -> (usize, usize) {
+        self.people.list_bytes()
+    }
+
+    /// Checks that the parts of the state agree: both ends of each friendship, slots, views, lists, what is kept beside,
+    /// and that whoever is known is known for something.
     ///
     /// # Errors
     /// The first contradiction.
     pub fn check(&self) -> Result<(), Broken> {
-        let mut references: BTreeMap<Id, u32> = BTreeMap::new();
-        let mut coarse: BTreeMap<Id, u32> = BTreeMap::new();
-        let mut links = 0;
-        let broken = |what: &str, id: Id| Err(Broken(format!("{what} of {}", self.people.name(id))));
-        for (slot, cold) in self.slots.rows() {
-            *references.entry(cold.id).or_default() += 1;
-            if self.people.slot(cold.id) != Some(slot) {
-                return broken("slot", cold.id);
+        self.check_slots()?;
+        self.check_lists()?;
+        let (mut coarse, mut special) = (BTreeMap::<Id, u32>::new(), 0);
+        for (&(_, friend), _) in self.special.iter().filter(|(_, rules)| rules.precision == Precision::Coarse) {
+            *coarse.entry(friend).or_default() += 1;
+        }
+        let mut known = 0;
+        for id in self.people.ids() {
+            known += 1;
+            special += self.check_links(id)?;
+            if self.people.find(self.people.name(id)) != Some(id) {
+                return self.broken("name", id);
             }
-            let hot = self.slots.hot(slot);
-            if hot.is_coarse() != self.coarse.contains_key(&cold.id) || hot.is_coarse() && hot.place().is_none() {
-                return broken("coarse position", cold.id);
+            if self.people.coarse_entries(id) != coarse.get(&id).copied().unwrap_or(0) {
+                return self.broken("coarse entries", id);
             }
-            if hot.is_coarse() && cold.report.sharing == Sharing::Hidden {
-                return broken("coarse position of a hidden report", cold.id);
-            }
-            if hot.is_active() && cold.sessions.is_empty() {
-                return broken("activity", cold.id);
+            let timed = [Single::Coarse, Single::Digest].into_iter().any(|timer| self.people.runs(id, timer));
+            let used = self.people.slot(id).is_some() || self.people.viewer(id).is_some() || timed;
+            if !used && self.people.links(id).is_empty() {
+                return self.broken("use", id);
             }
         }
-        for (&id, viewer) in &self.viewers {
-            *references.entry(id).or_default() += 1;
-            if !self.partitions[self.partition_of(id) as usize].viewers.contains(&id) {
-                return broken("partition", id);
-            }
-            let (mut inside, mut digest) = (0, ViewDigest::default());
-            for link in &viewer.friends {
-                *references.entry(link.id()).or_default() += 1;
-                links += 1;
-                let back: Vec<_> = self.people.watchers(link.id()).iter().filter(|back| back.id() == id).collect();
-                if back.len() != 1
-                    || back[0].is_inside() != link.is_inside()
-                    || back[0].is_special() != link.is_special()
-                    || link.is_special() != viewer.special.contains_key(&link.id())
-                {
-                    return broken("friendship", id);
-                }
-                if link.is_inside() {
-                    inside += 1;
-                    digest.add(self.people.name(link.id()));
-                }
-            }
-            for (friend, _) in viewer.special.iter().filter(|(_, rules)| rules.precision == Precision::Coarse) {
-                *coarse.entry(*friend).or_default() += 1;
-            }
-            if (inside, digest) != (viewer.inside, viewer.digest) || !viewer.friends.is_sorted_by_key(|link| link.id())
-            {
-                return broken("view", id);
-            }
-        }
-        for due in self.timers.iter() {
-            *references.entry(due.id()).or_default() += 1;
-            if let Due::User(timer, id) = *due
-                && !self.people.runs(id, timer)
-            {
-                return broken("timer", id);
-            }
-        }
-        let mut back = 0;
-        for (id, held) in self.people.references() {
-            back += self.people.watchers(id).len();
-            if references.get(&id).copied().unwrap_or(0) != held {
-                return broken("references", id);
-            }
-            if coarse.get(&id).copied().unwrap_or(0) != self.people.coarse_entries(id) {
-                return broken("coarse entries", id);
-            }
-        }
-        let routed: usize = self.slots.rows().map(|(_, cold)| cold.sessions.iter().count()).sum();
-        let counted: usize = self.gateways().map(|number| self.gateways.sessions(number) as usize).sum();
-        if back != links || references.len() != self.people.len() || routed != counted {
+        if special != self.special.len() || known != self.people.len() {
             return Err(Broken("totals".to_owned()));
         }
         Ok(())
+    }
+
+    fn broken<T>(&self, what: &str, id: Id) -> Result<T, Broken> {
+        Err(Broken(format!("{what} of {}", self.people.name(id))))
+    }
+
+    fn check_slots(&self) -> Result<(), Broken> {
+        let mut routed = 0;
+        for slot in self.slots.used() {
+            let (id, hot) = (self.slots.id(slot), self.slots.hot(slot));
+            if self.people.slot(id) != Some(slot) || self.partition_of(id) != self.slots.partition(slot) {
+                return self.broken("slot", id);
+            }
+            if hot.is_coarse() != self.coarse.contains_key(&id) || hot.is_coarse() && hot.place().is_none() {
+                return self.broken("coarse position", id);
+            }
+            if hot.is_coarse() && self.slots.cold(slot).reported_as() == Sharing::Hidden {
+                return self.broken("coarse position of a hidden report", id);
+            }
+            let sessions = self.slots.sessions(slot, self.now_ms).iter().count();
+            routed += sessions;
+            if hot.is_active() && sessions == 0 || hot.is_connected() != (sessions > 0) {
+                return self.broken("activity", id);
+            }
+        }
+        let counted: usize = self.gateways().map(|number| self.gateways.sessions(number) as usize).sum();
+        if routed != counted || self.slots.used().count() != self.slots.len() {
+            return Err(Broken("totals of slots".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn check_lists(&self) -> Result<(), Broken> {
+        for (partition, row) in self.partitions.iter().enumerate() {
+            for (at, viewer) in row.viewers.iter().enumerate() {
+                if self.people.viewer(viewer.id) != Some(at as u32) || self.partition_of(viewer.id) != partition {
+                    return self.broken("list", viewer.id);
+                }
+                let radius_m = self.people.slot(viewer.id).map(|slot| self.slots.hot(slot).radius_m());
+                if radius_m.is_some_and(|radius_m| radius_m != viewer.radius_m) {
+                    return self.broken("radius", viewer.id);
+                }
+            }
+        }
+        for due in self.timers.iter() {
+            if let Due::User(timer, id) = due
+                && !self.people.runs(id, timer)
+            {
+                return self.broken("timer", id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Both ends of each of the user's links, and that slots stand for those who are online; how many of the user's
+    /// entries have rules of their own.
+    fn check_links(&self, id: Id) -> Result<usize, Broken> {
+        let (links, online) = self.people.links_split(id);
+        let own = self.people.slot(id);
+        let mut special = 0;
+        let mut others = BTreeSet::new();
+        for (at, link) in links.iter().enumerate() {
+            let other = if at < online { self.slots.id(link.slot()) } else { link.id() };
+            let belongs = own.is_some() && self.people.slot(other).is_some();
+            if belongs != (at < online) || link.is_over() || !others.insert(other) {
+                return self.broken("link", id);
+            }
+            let Some(back) = self.people.position(other, id).map(|at| self.people.links(other)[at]) else {
+                return self.broken("friendship", id);
+            };
+            let views = if at < online { &[Says::InView, Says::Shown][..] } else { &[] };
+            let agree = |&says: &Says| link.says(says) == back.says(says.back());
+            if ![Says::Sees, Says::Seen, Says::Special].iter().chain(views).all(agree) {
+                return self.broken("ends", id);
+            }
+            let rules = [(id, other), (other, id)].map(|pair| self.special.contains_key(&pair));
+            if link.says(Says::Special) != (rules[0] || rules[1]) || rules[0] && !link.says(Says::Sees) {
+                return self.broken("rules", id);
+            }
+            special += usize::from(rules[0]);
+            let active = own.is_some_and(|slot| self.slots.hot(slot).is_active());
+            if at < online && link.says(Says::InView) && !(link.says(Says::Sees) && active) {
+                return self.broken("view", id);
+            }
+            if link.says(Says::Sees) && self.viewer(id).is_none() {
+                return self.broken("entry", id);
+            }
+        }
+        Ok(special)
     }
 }

@@ -1,5 +1,4 @@
-//! The decision of one pair, and the two walks that make it: over everybody who may see a friend, and over everybody
-//! whom a viewer may see.
+//! The decision of one pair, and the walk that makes it: over all friendships of a user, in both directions at once.
 
 use nearcast_geo::{Ecef, Threshold, UNITS_PER_METRE, chord_squared};
 use nearcast_schemas::delivery::{FriendPosition, RemovalReason};
@@ -8,21 +7,22 @@ use nearcast_schemas::list::Precision;
 use nearcast_schemas::rule;
 
 use super::Engine;
+use super::links::{Link, Says};
 use super::lists::Special;
-use super::out::{Address, Outbox, Shown};
+use super::out::Outbox;
 use super::people::Id;
-use super::session::Session;
 use super::slots::Slot;
+use super::tell::Shown;
 
 /// The friend's side of a decision.
 #[derive(Clone, Copy)]
-pub(super) struct Friend {
-    pub(super) exact: Option<Ecef>,
+struct Friend {
+    exact: Option<Ecef>,
     /// The centre of the cell.
-    pub(super) coarse: Option<Ecef>,
-    pub(super) sharing: Sharing,
+    coarse: Option<Ecef>,
+    sharing: Sharing,
     /// The reason where there is no position.
-    pub(super) gone: RemovalReason,
+    gone: RemovalReason,
 }
 
 /// What is to be true of a pair.
@@ -39,9 +39,14 @@ pub(super) enum Verdict {
     },
 }
 
+impl Verdict {
+    fn is_inside(self) -> bool {
+        matches!(self, Self::Inside { .. })
+    }
+}
+
 /// Decides a pair, given whether the friend was in the view. `now_ms`: ms since the epoch.
-#[inline]
-pub(super) fn decide(friend: &Friend, viewer: Slot, special: Option<&Special>, inside: bool, now_ms: i64) -> Verdict {
+fn decide(friend: &Friend, viewer: Slot, special: Option<&Special>, inside: bool, now_ms: i64) -> Verdict {
     let (precision, expires_at, entry_radius_m) = match special {
         None => (Precision::Exact, 0, 0),
         Some(special) => (special.precision, special.expires_at, special.radius_m),
@@ -65,6 +70,37 @@ pub(super) fn decide(friend: &Friend, viewer: Slot, special: Option<&Special>, i
             Verdict::Inside { precision, chord_squared }
         }
         Some(_) => Verdict::Outside(RemovalReason::OutOfRange),
+    }
+}
+
+/// Decides a pair of which both have positions, the friend shares exactly, and the entry has no rules of its own.
+#[inline(always)]
+fn decide_plain(squared: f32, limits: Threshold, inside: bool) -> Verdict {
+    if limits.in_range(inside, squared) {
+        Verdict::Inside { precision: Precision::Exact, chord_squared: Some(squared) }
+    } else {
+        Verdict::Outside(RemovalReason::OutOfRange)
+    }
+}
+
+/// The limits of the radius that was asked for last: most viewers have the same.
+struct Limits {
+    radius_m: i32,
+    limits: Threshold,
+}
+
+impl Limits {
+    fn of(radius_m: i32) -> Self {
+        let limits = if radius_m == 0 { Threshold::UNLIMITED } else { Threshold::from(radius_m.unsigned_abs()) };
+        Self { radius_m, limits }
+    }
+
+    #[inline(always)]
+    fn get(&mut self, radius_m: i32) -> Threshold {
+        if radius_m != self.radius_m {
+            *self = Self::of(radius_m);
+        }
+        self.limits
     }
 }
 
@@ -95,7 +131,209 @@ impl Refresh {
     }
 }
 
+/// What a walk is to decide.
+#[derive(Clone, Copy)]
+pub(super) struct Walk<'a> {
+    /// The pairs with everybody who may see the user, and which of them are told again.
+    pub(super) friend: Option<Refresh>,
+    /// The reason of those removals where the user has no position.
+    pub(super) gone: RemovalReason,
+    /// The pairs with everybody whom the user may see, if the user's view is kept.
+    pub(super) viewer: bool,
+    /// Of those: the band of the radius counts as out.
+    pub(super) strict: bool,
+    /// Of those: who is told again, in order of their numbers.
+    pub(super) again: &'a [Id],
+}
+
+impl Walk<'_> {
+    pub(super) const NONE: Self =
+        Self { friend: None, gone: RemovalReason::Silent, viewer: false, strict: false, again: &[] };
+}
+
+/// A pair that is not as before, or is to be told again.
+struct Change {
+    /// Among the user's links.
+    at: u32,
+    other: u32,
+    was_inside: bool,
+    verdict: Verdict,
+}
+
+/// Room for one walk's changes.
+#[derive(Default)]
+pub(super) struct Changes {
+    /// The user as a friend.
+    friend: Vec<Change>,
+    /// The user as a viewer.
+    viewer: Vec<Change>,
+}
+
 impl Engine {
+    /// Decides the pairs of a friend with everybody who may see them.
+    pub(super) fn friend_join(&mut self, id: Id, refresh: Refresh, out: &mut Outbox) {
+        self.join(id, Walk { friend: Some(refresh), ..Walk::NONE }, out);
+    }
+
+    /// Decides the pairs of a viewer with everybody on the list.
+    pub(super) fn viewer_join(&mut self, id: Id, out: &mut Outbox) {
+        self.join(id, Walk { viewer: true, ..Walk::NONE }, out);
+    }
+
+    /// Decides pairs of a user. All are decided before any is applied: most stay as they are.
+    pub(super) fn join(&mut self, id: Id, walk: Walk<'_>, out: &mut Outbox) {
+        let Some(slot) = self.people.slot(id) else { return };
+        if self.people.online(id).is_empty() {
+            return;
+        }
+        let mut changes = std::mem::take(&mut self.changes);
+        self.decide_all(id, slot, walk, &mut changes);
+        self.apply(id, &changes);
+        self.tell_changes(id, slot, &changes, out);
+        changes.friend.clear();
+        changes.viewer.clear();
+        self.changes = changes;
+    }
+
+    fn decide_all(&mut self, id: Id, slot: u32, walk: Walk<'_>, changes: &mut Changes) {
+        let hot = self.slots.all_hot();
+        let own = hot[slot as usize];
+        let own_limits = Limits::of(own.radius_m());
+        let mut limits = Limits::of(own.radius_m());
+        let viewing = walk.viewer && own.is_active();
+        let plain = own.is_plain() && walk.friend != Some(Refresh::Coarse) && walk.again.is_empty() && !walk.strict;
+        let mut checks = 0;
+        for (at, &link) in self.people.online(id).iter().enumerate() {
+            let other = hot[link.slot() as usize];
+            let seen = walk.friend.is_some() && link.says(Says::Seen) && other.is_active();
+            let sees = viewing && link.says(Says::Sees);
+            checks += u64::from(seen) + u64::from(sees);
+            if !plain || !other.is_plain() || link.says(Says::Special) {
+                self.decide_slowly(id, own, at, link, walk, (seen, sees), changes);
+                continue;
+            }
+            let squared = chord_squared(own.last_place(), other.last_place());
+            let (at, other_slot) = (at as u32, link.slot());
+            if seen {
+                let was_inside = link.says(Says::Shown);
+                let verdict = decide_plain(squared, limits.get(other.radius_m()), was_inside);
+                if was_inside || verdict.is_inside() {
+                    changes.friend.push(Change { at, other: other_slot, was_inside, verdict });
+                }
+            }
+            if sees {
+                let was_inside = link.says(Says::InView);
+                let verdict = decide_plain(squared, own_limits.limits, was_inside);
+                if was_inside != verdict.is_inside() {
+                    changes.viewer.push(Change { at, other: other_slot, was_inside, verdict });
+                }
+            }
+        }
+        self.stats.pair_checks += checks;
+    }
+
+    /// The same where anything is out of the ordinary.
+    #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the inside of a loop")]
+    fn decide_slowly(
+        &self,
+        id: Id,
+        own: Slot,
+        at: usize,
+        link: Link,
+        walk: Walk<'_>,
+        (seen, sees): (bool, bool),
+        changes: &mut Changes,
+    ) {
+        let other_slot = link.slot();
+        let other = self.slots.hot(other_slot);
+        let at = at as u32;
+        if let Some(refresh) = walk.friend.filter(|_| seen) {
+            let was_inside = link.says(Says::Shown);
+            let friend = Friend { gone: walk.gone, ..self.friend(id, own) };
+            let special = self.special_of(link, self.slots.id(other_slot), id);
+            let verdict = decide(&friend, other, special, was_inside, self.now_ms);
+            let tells = match verdict {
+                Verdict::Outside(_) => was_inside,
+                Verdict::Inside { precision, .. } => !was_inside || refresh.covers(precision),
+            };
+            if tells {
+                changes.friend.push(Change { at, other: other_slot, was_inside, verdict });
+            }
+        }
+        if sees {
+            let was_inside = link.says(Says::InView);
+            let other_id = self.slots.id(other_slot);
+            let friend = self.friend(other_id, other);
+            let special = self.special_of(link, id, other_id);
+            let verdict = decide(&friend, own, special, was_inside && !walk.strict, self.now_ms);
+            let again = || verdict.is_inside() && walk.again.binary_search(&other_id).is_ok();
+            if verdict.is_inside() != was_inside || again() {
+                changes.viewer.push(Change { at, other: other_slot, was_inside, verdict });
+            }
+        }
+    }
+
+    /// Notes at both ends who came into a view or left it.
+    fn apply(&mut self, id: Id, changes: &Changes) {
+        let moved = |change: &&Change| change.was_inside != change.verdict.is_inside();
+        for change in changes.friend.iter().filter(moved) {
+            let viewer = self.slots.id(change.other);
+            self.people.set_at(id, change.at as usize, viewer, Says::Shown, change.verdict.is_inside());
+            self.arm_digest(viewer);
+        }
+        for change in changes.viewer.iter().filter(moved) {
+            let friend = self.slots.id(change.other);
+            self.people.set_at(id, change.at as usize, friend, Says::InView, change.verdict.is_inside());
+            self.arm_digest(id);
+        }
+    }
+
+    fn tell_changes(&mut self, id: Id, slot: u32, changes: &Changes, out: &mut Outbox) {
+        let mut positions: [Option<FriendPosition>; 2] = [None, None];
+        for change in &changes.friend {
+            match change.verdict {
+                Verdict::Outside(reason) => self.tell_removed(change.other, id, reason, out),
+                Verdict::Inside { precision, chord_squared } => {
+                    let position = &mut positions[usize::from(precision == Precision::Coarse)];
+                    if position.is_none() {
+                        *position = self.position_shown(id, slot, precision);
+                    }
+                    if let Some(position) = position {
+                        self.tell_shown(change.other, &Shown { friend: id, position }, chord_squared, out);
+                    }
+                }
+            }
+        }
+        for change in &changes.viewer {
+            let friend = self.slots.id(change.other);
+            match change.verdict {
+                Verdict::Outside(reason) => self.tell_removed(slot, friend, reason, out),
+                Verdict::Inside { precision, chord_squared } => {
+                    if let Some(position) = &self.position_shown(friend, change.other, precision) {
+                        self.tell_shown(slot, &Shown { friend, position }, chord_squared, out);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The friends in a viewer's view with how they are shown and how far they are, squared; in no order.
+    pub(super) fn in_view(&self, id: Id) -> Vec<(Id, Precision, Option<f32>)> {
+        let Some(slot) = self.people.slot(id) else { return Vec::new() };
+        let own = self.slots.hot(slot);
+        let links = self.people.online(id).iter().filter(|link| link.says(Says::InView));
+        let shown = links.filter_map(|&link| {
+            let friend_id = self.slots.id(link.slot());
+            let friend = self.friend(friend_id, self.slots.hot(link.slot()));
+            match decide(&friend, own, self.special_of(link, id, friend_id), true, self.now_ms) {
+                Verdict::Inside { precision, chord_squared } => Some((friend_id, precision, chord_squared)),
+                Verdict::Outside(_) => None,
+            }
+        });
+        shown.collect()
+    }
+
     /// The friend's side of decisions, from the slot.
     fn friend(&self, id: Id, slot: Slot) -> Friend {
         Friend {
@@ -106,183 +344,7 @@ impl Engine {
         }
     }
 
-    /// Decides the pairs of a friend with everybody who may see them. `gone` is the reason of removals where the friend
-    /// has no position.
-    pub(super) fn friend_join(&mut self, id: Id, refresh: Refresh, gone: RemovalReason, out: &mut Outbox) {
-        if self.people.watchers(id).is_empty() {
-            return;
-        }
-        let Some(slot) = self.people.slot(id) else { return };
-        let friend = Friend { gone, ..self.friend(id, self.slots.hot(slot)) };
-        let mut shown = [None, None];
-        for at in 0..self.people.watchers(id).len() {
-            let link = self.people.watchers(id)[at];
-            let Some(viewer_slot) = self.people.slot(link.id()) else { continue };
-            let viewer = self.slots.hot(viewer_slot);
-            if !viewer.is_active() {
-                continue;
-            }
-            self.stats.pair_checks += 1;
-            let special = if link.is_special() { self.special(link.id(), id) } else { None };
-            match decide(&friend, viewer, special, link.is_inside(), self.now_ms) {
-                Verdict::Outside(_) if !link.is_inside() => {}
-                Verdict::Outside(reason) => {
-                    self.tell_removed(link.id(), id, reason, out);
-                    self.set_inside(link.id(), id, false);
-                }
-                Verdict::Inside { precision, chord_squared } => {
-                    if !link.is_inside() {
-                        self.set_inside(link.id(), id, true);
-                    } else if !refresh.covers(precision) {
-                        continue;
-                    }
-                    let shown = &mut shown[usize::from(precision == Precision::Coarse)];
-                    if shown.is_none() {
-                        *shown = self.shown(id, precision);
-                    }
-                    if let Some(shown) = shown {
-                        self.tell_shown(link.id(), shown, chord_squared, out);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Decides the pairs of an active viewer with everybody on the list. `strict`: the band of the radius counts as out.
-    /// Entries of `refresh`, in order of their numbers, are sent again if they stay.
-    pub(super) fn viewer_join(&mut self, id: Id, strict: bool, refresh: &[Id], out: &mut Outbox) {
-        let Some(slot) = self.people.slot(id) else { return };
-        let hot = self.slots.hot(slot);
-        if !hot.is_active() {
-            return;
-        }
-        // Decided first and applied after: most pairs stay as they are.
-        let mut changes = std::mem::take(&mut self.changes);
-        let Some(viewer) = self.viewers.get(&id) else { return };
-        let mut checks = 0;
-        for link in &viewer.friends {
-            let Some(friend_slot) = self.people.slot(link.id()) else { continue };
-            checks += 1;
-            let friend = self.friend(link.id(), self.slots.hot(friend_slot));
-            let special = if link.is_special() { viewer.special.get(&link.id()) } else { None };
-            let verdict = decide(&friend, hot, special, link.is_inside() && !strict, self.now_ms);
-            let inside = matches!(verdict, Verdict::Inside { .. });
-            if inside != link.is_inside() || inside && refresh.binary_search(&link.id()).is_ok() {
-                changes.push((link.id(), link.is_inside(), verdict));
-            }
-        }
-        self.stats.pair_checks += checks;
-        for (friend, inside, verdict) in changes.drain(..) {
-            match verdict {
-                Verdict::Outside(reason) => {
-                    self.tell_removed(id, friend, reason, out);
-                    self.set_inside(id, friend, false);
-                }
-                Verdict::Inside { precision, chord_squared } => {
-                    if !inside {
-                        self.set_inside(id, friend, true);
-                    }
-                    if let Some(shown) = self.shown(friend, precision) {
-                        self.tell_shown(id, &shown, chord_squared, out);
-                    }
-                }
-            }
-        }
-        self.changes = changes;
-    }
-
-    /// The friends in a viewer's view with how they are shown and how far they are, squared; in no order.
-    pub(super) fn in_view(&self, id: Id) -> Vec<(Id, Precision, Option<f32>)> {
-        let (Some(viewer), Some(slot)) = (self.viewers.get(&id), self.people.slot(id)) else { return Vec::new() };
-        let hot = self.slots.hot(slot);
-        let friends = viewer.friends.iter().filter(|link| link.is_inside());
-        let shown = friends.filter_map(|link| {
-            let friend = self.friend(link.id(), self.slots.hot(self.people.slot(link.id())?));
-            match decide(&friend, hot, viewer.special.get(&link.id()), true, self.now_ms) {
-                Verdict::Inside { precision, chord_squared } => Some((link.id(), precision, chord_squared)),
-                Verdict::Outside(_) => None,
-            }
-        });
-        shown.collect()
-    }
-
-    fn special(&self, viewer: Id, friend: Id) -> Option<&Special> {
-        self.viewers.get(&viewer)?.special.get(&friend)
-    }
-
-    /// Notes at both ends that a friend came into a view or left it.
-    fn set_inside(&mut self, viewer: Id, friend: Id, inside: bool) {
-        if let Some(back) = self.people.watchers_mut(friend).iter_mut().find(|back| back.id() == viewer) {
-            back.set_inside(inside);
-        }
-        let Some(row) = self.viewers.get_mut(&viewer) else { return };
-        if let Some(at) = row.position_of(friend) {
-            row.friends[at].set_inside(inside);
-        }
-        let name = self.people.name(friend);
-        if inside {
-            row.digest.add(name);
-            row.inside += 1;
-        } else {
-            row.digest.remove(name);
-            row.inside -= 1;
-        }
-        self.arm_digest(viewer);
-    }
-
-    /// What viewers are told of a friend's position.
-    pub(super) fn shown(&self, id: Id, precision: Precision) -> Option<Shown> {
-        let position = match precision {
-            Precision::Exact => {
-                let report = &self.slots.cold(self.people.slot(id)?).report;
-                FriendPosition {
-                    lat: report.lat,
-                    lon: report.lon,
-                    at: report.at,
-                    coarse: false,
-                    accuracy_m: report.accuracy_m,
-                    speed_mps: report.speed_mps,
-                    heading_deg: report.heading_deg,
-                }
-            }
-            Precision::Coarse => self.coarse.get(&id)?.position(),
-        };
-        let (name, display_name) = (self.people.name(id).clone(), self.people.display_name(id).clone());
-        Some(Shown { friend: id, name, display_name, position })
-    }
-
-    /// Calls `tell` for each session of a viewer that has its view under the partition's present epoch.
-    pub(super) fn each_session(&self, viewer: Id, mut tell: impl FnMut(&Session, Address)) {
-        let Some(slot) = self.people.slot(viewer) else { return };
-        let cold = self.slots.cold(slot);
-        let Some(epoch) = self.partitions[cold.partition as usize].epoch else { return };
-        for session in cold.sessions.iter().filter(|session| session.epoch == epoch) {
-            let (gateway, handle, partition) = (session.gateway, session.handle, cold.partition);
-            tell(session, Address { gateway, handle, partition, epoch });
-        }
-    }
-
-    fn tell_shown(&mut self, viewer: Id, shown: &Shown, chord_squared: Option<f32>, out: &mut Outbox) {
-        let distance_dm = distance_dm(chord_squared);
-        let mut told = 0;
-        self.each_session(viewer, |_, to| {
-            out.upsert(to, shown, distance_dm);
-            told += 1;
-        });
-        self.stats.upserts += told;
-    }
-
-    pub(super) fn tell_removed(&mut self, viewer: Id, friend: Id, reason: RemovalReason, out: &mut Outbox) {
-        let name = self.people.name(friend);
-        let mut told = 0;
-        self.each_session(viewer, |_, to| {
-            out.removal(to, friend, name, reason);
-            told += 1;
-        });
-        match reason {
-            RemovalReason::OutOfRange => self.stats.removals_out_of_range += told,
-            RemovalReason::Silent => self.stats.removals_silent += told,
-            RemovalReason::NotShared => self.stats.removals_not_shared += told,
-        }
+    fn special_of(&self, link: Link, viewer: Id, friend: Id) -> Option<&Special> {
+        if link.says(Says::Special) { self.special.get(&(viewer, friend)) } else { None }
     }
 }

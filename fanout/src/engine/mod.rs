@@ -7,17 +7,36 @@
 //! Each pair of a viewer and a friend is decided here and nowhere else, in the order of the calls. Time is the broker's,
 //! in ms since the epoch, given with each record and by [`Engine::sweep`].
 //!
+//! The parts, by what costs time and memory at ten million users:
+//! - [`people`]: names to numbers, and for each user one block of [`links`], four bytes a friendship and direction or both.
+//!   Links to those who are online come first and hold slots, so that a pair costs one read at random: the slot.
+//! - [`slots`]: what is known of those who are online, apart by who reads it: 16 bytes that pair checks read, 16 that
+//!   hits read, a row of 56 ([`cold`]) that the user's own records read.
+//! - [`join`]: one walk over a user's links decides both directions. [`batch`] begins to load what the next records' walks
+//!   will read.
+//! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
+//!   maps beside, behind a bit that says so.
+//! - [`timers`]: a wheel that runs through the slots' rows for silences, and an ordered map for the rest.
+//! - The large arrays lie in huge pages ([`array`]); lists in segments that are cleaned ([`blocks`]).
+//!
 //! Invariant: a view is a function of the records of the last time to live, the lists, and the time, the band of the
 //! radius aside. So a worker that starts computes it again and asks nobody.
 
+mod array;
+mod batch;
+mod blocks;
 mod coarse;
+mod cold;
 mod gateways;
+mod index;
 mod inspect;
 mod join;
+mod links;
 mod lists;
 mod out;
 mod ownership;
 mod people;
+mod prefetch;
 mod reset;
 #[cfg(test)]
 mod script;
@@ -25,30 +44,37 @@ mod session;
 mod slots;
 mod stats;
 mod sweep;
+mod tell;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod timers;
+mod viewers;
 
 use nearcast_geo::{Coarsener, Ecef, Position};
 use nearcast_schemas::codec::{FixRef, LocationEventRef, RouteRef};
 use nearcast_schemas::delivery::RemovalReason;
-use nearcast_schemas::event::{LocationKind, Mode, Sharing};
+use nearcast_schemas::event::{LocationKind, Mode, Role, Sharing};
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::rule;
 use nearcast_schemas::topics::partition_of;
 use rustc_hash::FxHashMap;
 
+use batch::Ahead;
 use coarse::Coarse;
+use cold::Report;
 use gateways::Gateways;
-use join::{Refresh, Verdict};
-use lists::Viewer;
+use join::{Changes, Refresh, Walk};
+use lists::Special;
 use ownership::{Partition, SupersededSessions};
-use people::{Id, People};
+use people::{Id, People, hash_of};
 use reset::Scan;
-use session::{NO_EPOCH, Session, Sessions};
-use slots::{Cold, Report, Slots};
-use timers::Timers;
+use session::{NO_GENERATION, Session};
+use slots::Slots;
+use timers::{Timers, Wheel};
+use viewers::Round;
 
+pub use batch::Located;
 pub use inspect::{Broken, Seen};
 pub use lists::LIST_KEPT_MS;
 pub use out::{BATCH_BYTES, Batch, Outbox};
@@ -69,7 +95,7 @@ pub struct Settings {
     pub coarse_period_ms: i64,
     /// A changed view is told by its digest after this; ms.
     pub digest_every_ms: i64,
-    /// Partitions of the visibility topic.
+    /// Partitions of the visibility topic, 1 to 65 535.
     pub visibility_partitions: i32,
 }
 
@@ -88,42 +114,56 @@ pub struct Engine {
     now_ms: i64,
     people: People,
     slots: Slots,
-    /// Everybody whose list was read and not forgotten.
-    viewers: FxHashMap<Id, Viewer>,
     partitions: Vec<Partition>,
+    /// The rules of entries that have some, by viewer and friend.
+    special: FxHashMap<(Id, Id), Special>,
+    /// The time of the one timer of a list's next expiry that counts, ms since the epoch.
+    expiries: FxHashMap<Id, i64>,
     coarse: FxHashMap<Id, Coarse>,
     gateways: Gateways,
     timers: Timers,
+    wheel: Wheel,
+    round: Round,
     superseded: SupersededSessions,
     scan: Scan,
     stats: Stats,
-    /// Room for one walk's changes.
-    changes: Vec<(Id, bool, Verdict)>,
+    changes: Changes,
+    ahead: Vec<Ahead>,
 }
 
 impl Engine {
     /// An engine that knows nobody and owns nothing.
     pub fn new(settings: Settings) -> Self {
         let partitions = usize::try_from(settings.visibility_partitions).unwrap_or(0).max(1);
+        assert!(partitions <= usize::from(u16::MAX), "more than 65 535 partitions");
         Self {
             settings,
             now_ms: 0,
             people: People::default(),
             slots: Slots::default(),
-            viewers: FxHashMap::default(),
             partitions: std::iter::repeat_with(Partition::default).take(partitions).collect(),
+            special: FxHashMap::default(),
+            expiries: FxHashMap::default(),
             coarse: FxHashMap::default(),
             gateways: Gateways::default(),
             timers: Timers::default(),
+            wheel: Wheel::default(),
+            round: Round::default(),
             superseded: SupersededSessions::default(),
             scan: Scan::default(),
             stats: Stats::default(),
-            changes: Vec::new(),
+            changes: Changes::default(),
+            ahead: Vec::new(),
         }
     }
 
     /// Takes one record of the locations: those of one user in the order of the log.
     pub fn location(&mut self, at: Stamp, user: &str, event: &LocationEventRef<'_>, out: &mut Outbox) {
+        self.take(at, user, hash_of(user), event, out);
+    }
+
+    /// The same, given the hash of the name.
+    fn take(&mut self, at: Stamp, user: &str, hash: u64, event: &LocationEventRef<'_>, out: &mut Outbox) {
         out.begin();
         self.now_ms = self.now_ms.max(at.append_ms);
         self.stats.records += 1;
@@ -133,15 +173,15 @@ impl Engine {
             // A worker that starts now would not read it.
             _ if at.append_ms + self.settings.ttl_ms <= self.now_ms => self.stats.records_stale += 1,
             _ if check_id(user).is_err() => self.stats.records_invalid += 1,
-            LocationKind::Erase => self.erase(at, user, event.mode, out),
-            _ => self.report(at, user, event, out),
+            LocationKind::Erase => self.erase(at, user, hash, event.mode, out),
+            _ => self.report(at, user, hash, event, out),
         }
     }
 
-    fn report(&mut self, at: Stamp, user: &str, event: &LocationEventRef<'_>, out: &mut Outbox) {
-        let (id, slot) = self.online(user, at.append_ms);
+    fn report(&mut self, at: Stamp, user: &str, hash: u64, event: &LocationEventRef<'_>, out: &mut Outbox) {
+        let (id, slot) = self.online(user, hash, at.append_ms);
         self.take_mode(id, slot, event.mode);
-        let moves = self.take_session(id, slot, at, event, out);
+        let moves = self.take_session(slot, at, event, out);
         let fix = event.fix.as_ref().filter(|_| moves && matches!(event.kind, LocationKind::Hello | LocationKind::Fix));
         if fix.is_some() {
             // What an instant that is past has to say, it says of the report before this one.
@@ -152,56 +192,42 @@ impl Engine {
         // Whoever had no coarse position has one now: its watchers are told whatever else is new.
         let refresh = if self.ensure_coarse(id) || shares_anew { Refresh::All } else { Refresh::Exact };
         if moved || refresh == Refresh::All {
-            self.friend_join(id, refresh, RemovalReason::Silent, out);
-        }
-        if moved {
-            self.viewer_join(id, false, &[], out);
+            self.join(id, Walk { friend: Some(refresh), viewer: moved, ..Walk::NONE }, out);
         }
         self.reset_due(id, out);
     }
 
     /// The user's number and slot; a new slot for whoever comes online.
-    fn online(&mut self, user: &str, append_ms: i64) -> (Id, u32) {
-        if let Some(id) = self.people.find(user)
+    fn online(&mut self, user: &str, hash: u64, append_ms: i64) -> (Id, u32) {
+        if let Some(id) = self.people.find_hashed(hash, user)
             && let Some(slot) = self.people.slot(id)
         {
-            let cold = self.slots.cold_mut(slot);
-            cold.last_record_ms = cold.last_record_ms.max(append_ms);
+            let now_ms = self.now_ms;
+            self.slots.cold_mut(slot).set_last_record(append_ms, now_ms);
             return (id, slot);
         }
-        let id = self.people.acquire_named(user);
-        let slot = self.slots.insert(Cold {
-            id,
-            partition: self.partition_of_name(user),
-            last_record_ms: append_ms,
-            report: Report::NONE,
-            // Below every version that is written, so that the first record's mode counts.
-            mode: Mode { version: i64::MIN, ..Mode::default() },
-            mode_timer_ms: 0,
-            sessions: Sessions::default(),
-        });
-        self.people.set_slot(id, slot);
-        if let Some(viewer) = self.viewers.get(&id) {
-            self.slots.hot_mut(slot).set_radius_m(viewer.radius_m);
+        let id = self.people.named(user);
+        let slot = self.slots.insert(id, self.partition_of_name(user), append_ms);
+        self.people.come_online(id, slot);
+        if let Some(radius_m) = self.viewer(id).map(|viewer| viewer.radius_m) {
+            self.slots.hot_mut(slot).set_radius_m(radius_m);
         }
-        self.arm_ttl(append_ms + self.settings.ttl_ms, id);
+        self.wheel.add(&mut self.slots, slot, append_ms + self.settings.ttl_ms, self.now_ms);
         (id, slot)
     }
 
     /// Takes a mode unless a higher version is known.
     fn take_mode(&mut self, id: Id, slot: u32, mode: Mode) {
-        let cold = self.slots.cold_mut(slot);
-        if mode.version > cold.mode.version {
-            cold.mode = mode;
-            cold.mode_timer_ms = 0;
+        if self.slots.mode(slot).is_none_or(|known| mode.version > known.version) {
+            self.slots.set_mode(slot, mode);
             self.arm_mode(id, slot);
         }
     }
 
     /// Lets mode and report have their effect; whether the position may be shown otherwise now.
     fn share(&mut self, slot: u32) -> bool {
-        let cold = self.slots.cold(slot);
-        let sharing = rule::sharing_at(&cold.mode, self.now_ms).max(cold.report.sharing);
+        let mode = self.slots.mode(slot).unwrap_or_default();
+        let sharing = rule::sharing_at(&mode, self.now_ms).max(self.slots.cold(slot).reported_as());
         let hot = self.slots.hot_mut(slot);
         let changed = hot.sharing() != sharing;
         hot.set_sharing(sharing);
@@ -209,36 +235,41 @@ impl Engine {
     }
 
     /// Takes what a record says of its session; whether the record may move the position.
-    fn take_session(&mut self, id: Id, slot: u32, at: Stamp, event: &LocationEventRef<'_>, out: &mut Outbox) -> bool {
+    fn take_session(&mut self, slot: u32, at: Stamp, event: &LocationEventRef<'_>, out: &mut Outbox) -> bool {
         let has_session = event.kind == LocationKind::Hello || event.session >= 0;
         let Some(route) = event.route.as_ref().filter(|_| has_session) else {
-            let moves = self.slots.cold(slot).sessions.seen_without_route(event.session);
+            let moves = self.slots.sessions(slot, self.now_ms).seen_without_route(event.session);
             self.stats.records_superseded += u64::from(!moves);
             return moves;
         };
+        let is_usual = !matches!(event.kind, LocationKind::Hello | LocationKind::Leave) && !event.reset;
+        if is_usual && route.role == Role::Reporting && self.slots.seen(slot, event.session, at.append_ms) {
+            return true;
+        }
+        let mut sessions = self.slots.sessions(slot, self.now_ms);
         if event.kind == LocationKind::Leave {
-            let left = self.slots.cold_mut(slot).sessions.leave(route.role, event.session);
-            self.sessions_ended(id, left.into_iter().collect());
+            let left = sessions.leave(route.role, event.session);
+            self.slots.set_sessions(slot, sessions);
+            self.sessions_ended(slot, left.into_iter().collect());
             return false;
         }
         let session = self.session_of(at, event, route);
-        let cold = self.slots.cold_mut(slot);
-        let partition = cold.partition;
-        let turn = cold.sessions.seen(route.role, session);
+        let turn = sessions.seen(route.role, session);
         if event.reset {
             // It asks for a reset: whatever it was sent before counts for nothing.
-            for known in cold.sessions.iter_mut().filter(|known| known.hello == session.hello) {
-                known.epoch = NO_EPOCH;
+            for known in sessions.iter_mut().filter(|known| known.hello == session.hello) {
+                known.generation = NO_GENERATION;
                 known.cause = ResetCause::Asked;
             }
         }
+        self.slots.set_sessions(slot, sessions);
         if turn.appeared {
             *self.gateways.sessions_mut(session.gateway) += 1;
         }
         if let Some(replaced) = turn.replaced {
             *self.gateways.sessions_mut(replaced.gateway) -= 1;
             if !replaced.is_same_socket(&session) {
-                self.supersede(partition, replaced, out);
+                self.supersede(self.slots.partition(slot), replaced, out);
             }
         }
         self.stats.records_superseded += u64::from(turn.ignored);
@@ -253,7 +284,7 @@ impl Engine {
             handle: route.handle,
             seen_ms: at.append_ms,
             waits_for: if begins { event.list_version } else { 0 },
-            epoch: NO_EPOCH,
+            generation: NO_GENERATION,
             cause: if begins { ResetCause::Hello } else { ResetCause::Ownership },
         }
     }
@@ -264,9 +295,9 @@ impl Engine {
             self.stats.records_invalid += 1;
             return false;
         };
-        let cold = self.slots.cold_mut(slot);
-        let sharing = rule::reported_as(carried, &cold.mode, at.append_ms);
-        cold.report = Report {
+        let known = self.slots.mode(slot).unwrap_or_default();
+        let sharing = rule::reported_as(carried, &known, at.append_ms);
+        self.slots.cold_mut(slot).set_report(&Report {
             lat: position.lat_deg(),
             lon: position.lon_deg(),
             at: at.append_ms,
@@ -274,35 +305,34 @@ impl Engine {
             speed_mps: fix.speed_mps,
             heading_deg: fix.heading_deg,
             sharing,
-        };
+        });
         self.slots.hot_mut(slot).set_place(Some(Ecef::from(position)));
         if sharing == Sharing::Hidden {
             self.end_coarse(id, slot);
         }
-        self.arm_ttl(at.append_ms + self.settings.ttl_ms, id);
         true
     }
 
     /// Nothing of before this record counts any more: no position, no session.
-    fn erase(&mut self, at: Stamp, user: &str, mode: Mode, out: &mut Outbox) {
-        let (id, slot) = self.online(user, at.append_ms);
+    fn erase(&mut self, at: Stamp, user: &str, hash: u64, mode: Mode, out: &mut Outbox) {
+        let (id, slot) = self.online(user, hash, at.append_ms);
         self.lose_position(id, slot, RemovalReason::NotShared, out);
-        let ended = self.slots.cold_mut(slot).sessions.erase(at.offset);
-        self.sessions_ended(id, ended);
-        let cold = self.slots.cold_mut(slot);
-        cold.mode = mode;
-        cold.mode_timer_ms = 0;
-        cold.report = Report::NONE;
+        let mut sessions = self.slots.sessions(slot, self.now_ms);
+        let ended = sessions.erase(at.offset);
+        self.slots.set_sessions(slot, sessions);
+        self.sessions_ended(slot, ended);
+        self.slots.set_mode(slot, mode);
+        self.slots.cold_mut(slot).set_report(&Report::NONE);
         self.arm_mode(id, slot);
         self.share(slot);
     }
 
-    fn partition_of_name(&self, user: &str) -> i32 {
-        // At least one and few: a number of partitions fits an i32.
-        partition_of(user.as_bytes(), self.partitions.len() as i32)
+    fn partition_of_name(&self, user: &str) -> usize {
+        // At least one and few: a number of partitions fits an i32, and none of them is negative.
+        partition_of(user.as_bytes(), self.partitions.len() as i32) as usize
     }
 
-    fn partition_of(&self, id: Id) -> i32 {
+    fn partition_of(&self, id: Id) -> usize {
         self.partition_of_name(self.people.name(id))
     }
 }

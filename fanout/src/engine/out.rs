@@ -1,7 +1,5 @@
 //! What the engine decided, gathered for each gateway process in the order of the decisions.
 
-use std::sync::Arc;
-
 use nearcast_schemas::delivery::{
     Applied, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, Superseded, Upsert,
     UpsertViewer,
@@ -21,13 +19,11 @@ pub(super) struct Address {
     pub(super) epoch: i64,
 }
 
-/// A friend's position as it is shown to one or many viewers.
-#[derive(Clone)]
-pub(super) struct Shown {
-    pub(super) friend: Id,
-    pub(super) name: Arc<str>,
-    pub(super) display_name: Arc<str>,
-    pub(super) position: FriendPosition,
+/// What an upsert says of the friend.
+pub(super) struct Entry<'a> {
+    pub(super) friend: &'a str,
+    pub(super) display_name: &'a str,
+    pub(super) position: &'a FriendPosition,
 }
 
 /// Items for one gateway process, under one epoch a partition.
@@ -54,6 +50,8 @@ pub struct Outbox {
 #[derive(Default)]
 struct Open {
     epochs: Vec<PartitionEpoch>,
+    /// By partition: one more than the place among `epochs`; 0 for none.
+    places: Vec<u16>,
     items: Vec<Item>,
     bytes: usize,
     /// The upsert and the removal that take further viewers.
@@ -87,30 +85,46 @@ impl Outbox {
         self.turn += 1;
     }
 
-    pub(super) fn upsert(&mut self, to: Address, shown: &Shown, distance_dm: i32) {
-        let turn = self.turn;
+    /// `entry` is asked for the first of the viewers whom a record tells the same.
+    #[inline]
+    pub(super) fn upsert<'a>(
+        &mut self,
+        to: Address,
+        friend: Id,
+        coarse: bool,
+        distance_dm: i32,
+        entry: impl FnOnce() -> Entry<'a>,
+    ) {
+        let wanted = (self.turn, friend, coarse);
         let open = self.open(to);
         open.bytes += 6;
         let viewer = UpsertViewer { handle: to.handle, distance_dm };
-        let wanted = (turn, shown.friend, shown.position.coarse);
-        if let Some((t, friend, coarse, at)) = open.upsert
-            && (t, friend, coarse) == wanted
+        if let Some((turn, friend, coarse, at)) = open.upsert
+            && (turn, friend, coarse) == wanted
             && let Some(Item::Upsert(upsert)) = open.items.get_mut(at)
         {
             upsert.viewers.push(viewer);
             return;
         }
         open.upsert = Some((wanted.0, wanted.1, wanted.2, open.items.len()));
-        open.bytes += 45 + shown.name.len() + shown.display_name.len();
+        let entry = entry();
+        open.bytes += 45 + entry.friend.len() + entry.display_name.len();
         open.items.push(Item::Upsert(Upsert {
-            friend: shown.name.as_ref().into(),
-            display_name: shown.display_name.as_ref().into(),
-            position: shown.position.clone(),
+            friend: entry.friend.into(),
+            display_name: entry.display_name.into(),
+            position: entry.position.clone(),
             viewers: vec![viewer],
         }));
     }
 
-    pub(super) fn removal(&mut self, to: Address, friend: Id, name: &Arc<str>, reason: RemovalReason) {
+    /// `name` is asked for the first of the viewers whom a record tells the same.
+    pub(super) fn removal<'a>(
+        &mut self,
+        to: Address,
+        friend: Id,
+        reason: RemovalReason,
+        name: impl FnOnce() -> &'a str,
+    ) {
         let turn = self.turn;
         let open = self.open(to);
         open.bytes += 3;
@@ -122,8 +136,9 @@ impl Outbox {
             return;
         }
         open.removal = Some((turn, friend, reason, open.items.len()));
+        let name = name();
         open.bytes += 6 + name.len();
-        open.items.push(Item::Removal(Removal { friend: name.as_ref().into(), reason, viewers: vec![to.handle] }));
+        open.items.push(Item::Removal(Removal { friend: name.into(), reason, viewers: vec![to.handle] }));
     }
 
     pub(super) fn reset(&mut self, to: Address, reset: Reset) {
@@ -157,16 +172,31 @@ impl Outbox {
         if index >= self.open.len() {
             self.open.resize_with(index + 1, Open::default);
         }
+        let partition = to.partition as usize;
         let open = &mut self.open[index];
-        let known = open.epochs.iter().find(|known| known.partition == to.partition).map(|known| known.epoch);
-        let closes = open.bytes >= BATCH_BYTES || known.is_some_and(|epoch| epoch != to.epoch);
+        let place = open.places.get(partition).copied().unwrap_or(0);
+        let known = usize::from(place).checked_sub(1).map(|place| open.epochs[place].epoch);
+        if open.bytes < BATCH_BYTES && known == Some(to.epoch) {
+            return &mut self.open[index];
+        }
+        self.open_for(to, known)
+    }
+
+    /// The same where the batch is closed before, or hears of the partition for the first time.
+    #[cold]
+    fn open_for(&mut self, to: Address, known: Option<i64>) -> &mut Open {
+        let open = &mut self.open[to.gateway as usize];
+        let closes = open.bytes >= BATCH_BYTES || known.is_some();
         if closes && let Some(batch) = open.close(to.gateway) {
             self.closed.push(batch);
         }
-        let open = &mut self.open[index];
-        if closes || known.is_none() {
-            open.epochs.push(PartitionEpoch { partition: to.partition, epoch: to.epoch });
+        let open = &mut self.open[to.gateway as usize];
+        let partition = to.partition as usize;
+        if open.places.len() <= partition {
+            open.places.resize(partition + 1, 0);
         }
+        open.epochs.push(PartitionEpoch { partition: to.partition, epoch: to.epoch });
+        open.places[partition] = open.epochs.len() as u16;
         open
     }
 }
@@ -179,7 +209,7 @@ mod tests {
         Address { gateway, handle, partition: 7, epoch }
     }
 
-    fn shown(friend: u32) -> Shown {
+    fn upsert(out: &mut Outbox, to: Address, distance_dm: i32) {
         let position = FriendPosition {
             lat: 1.0,
             lon: 2.0,
@@ -189,7 +219,8 @@ mod tests {
             speed_mps: None,
             heading_deg: None,
         };
-        Shown { friend: Id::new(friend), name: "f".into(), display_name: "F".into(), position }
+        let entry = || Entry { friend: "f", display_name: "F", position: &position };
+        out.upsert(to, Id::new(1), false, distance_dm, entry);
     }
 
     fn viewers(batch: &Batch) -> Vec<usize> {
@@ -205,12 +236,12 @@ mod tests {
     fn the_viewers_of_one_decision_share_an_item() {
         let mut out = Outbox::default();
         out.begin();
-        out.upsert(address(0, 1, 5), &shown(1), 10);
-        out.removal(address(0, 2, 5), Id::new(1), &"f".into(), RemovalReason::Silent);
-        out.upsert(address(0, 3, 5), &shown(1), 20);
-        out.upsert(address(1, 4, 5), &shown(1), 20);
+        upsert(&mut out, address(0, 1, 5), 10);
+        out.removal(address(0, 2, 5), Id::new(1), RemovalReason::Silent, || "f");
+        upsert(&mut out, address(0, 3, 5), 20);
+        upsert(&mut out, address(1, 4, 5), 20);
         out.begin();
-        out.upsert(address(0, 1, 5), &shown(1), 30);
+        upsert(&mut out, address(0, 1, 5), 30);
         let batches = out.take();
         assert_eq!(batches.iter().map(|batch| batch.gateway).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(viewers(&batches[0]), [2, 1, 1]);
@@ -234,7 +265,7 @@ mod tests {
         let mut out = Outbox::default();
         out.begin();
         for handle in 0..100_000 {
-            out.upsert(address(0, handle, 5), &shown(1), 10);
+            upsert(&mut out, address(0, handle, 5), 10);
         }
         let batches = out.take();
         assert!(batches.len() > 1);

@@ -2,26 +2,47 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashSet;
-
 use super::Engine;
+use super::links::Says;
 use super::out::{Address, Outbox};
 use super::people::Id;
-use super::session::Session;
+use super::session::{NO_GENERATION, Session};
+use super::viewers::Viewer;
 
 /// One partition of the visibility topic.
 #[derive(Default)]
 pub(super) struct Partition {
     /// Offset of this worker's claim, while it owns the partition.
     pub(super) epoch: Option<i64>,
+    /// Grows with each new epoch. Sessions remember it for the epoch, which is longer.
+    pub(super) generation: u16,
+    /// The epoch of the generation.
+    of_generation: i64,
     /// Viewers whose lists were read from it.
-    pub(super) viewers: FxHashSet<Id>,
+    pub(super) viewers: Vec<Viewer>,
+}
+
+impl Partition {
+    /// The generation and the epoch under which views are sent at present.
+    #[inline]
+    pub(super) fn present(&self) -> Option<(u16, i64)> {
+        self.epoch.map(|epoch| (self.generation, epoch))
+    }
+
+    fn begin(&mut self, epoch: i64) {
+        self.epoch = Some(epoch);
+        if self.generation == NO_GENERATION || self.of_generation != epoch {
+            // A session would have to sleep through 65 535 claims to be taken for one that knows its view.
+            self.generation = self.generation.checked_add(1).unwrap_or(1);
+            self.of_generation = epoch;
+        }
+    }
 }
 
 /// A session that a newer one took the place of. Remembered for a time to live, because the owner at the time may not
 /// have come to say it.
 pub(super) struct SupersededSession {
-    pub(super) partition: i32,
+    pub(super) partition: usize,
     pub(super) session: Session,
     /// ms since the epoch.
     at_ms: i64,
@@ -35,9 +56,9 @@ impl Engine {
     pub fn own(&mut self, partition: i32, epoch: i64, out: &mut Outbox) {
         out.begin();
         let Some(row) = self.partitions.get_mut(partition as usize) else { return };
-        row.epoch = Some(epoch);
+        row.begin(epoch);
         for at in 0..self.superseded.len() {
-            if self.superseded[at].partition == partition {
+            if self.superseded[at].partition == partition as usize {
                 self.tell_superseded(at, out);
             }
         }
@@ -53,26 +74,22 @@ impl Engine {
     }
 
     /// Nobody listens: the view is empty until the next reset decides it anew.
-    pub(super) fn deactivate(&mut self, id: Id) {
-        if let Some(slot) = self.people.slot(id) {
-            self.slots.hot_mut(slot).set_active(false);
-        }
-        let Some(viewer) = self.viewers.get_mut(&id) else { return };
-        if viewer.inside == 0 {
+    pub(super) fn deactivate(&mut self, id: Id, slot: u32) {
+        if !self.slots.hot(slot).is_active() {
             return;
         }
-        viewer.inside = 0;
-        viewer.digest = Default::default();
-        for link in viewer.friends.iter_mut().filter(|link| link.is_inside()) {
-            link.set_inside(false);
-            if let Some(back) = self.people.watchers_mut(link.id()).iter_mut().find(|back| back.id() == id) {
-                back.set_inside(false);
+        self.slots.hot_mut(slot).set_active(false);
+        for at in 0..self.people.online(id).len() {
+            let link = self.people.online(id)[at];
+            if link.says(Says::InView) {
+                let friend = self.slots.id(link.slot());
+                self.people.set_at(id, at, friend, Says::InView, false);
             }
         }
     }
 
     /// A session lost its place to a newer one.
-    pub(super) fn supersede(&mut self, partition: i32, session: Session, out: &mut Outbox) {
+    pub(super) fn supersede(&mut self, partition: usize, session: Session, out: &mut Outbox) {
         self.stats.superseded += 1;
         self.superseded.push_back(SupersededSession { partition, session, at_ms: self.now_ms });
         self.tell_superseded(self.superseded.len() - 1, out);
@@ -80,9 +97,9 @@ impl Engine {
 
     pub(super) fn tell_superseded(&mut self, at: usize, out: &mut Outbox) {
         let SupersededSession { partition, session, .. } = &self.superseded[at];
-        if let Some(epoch) = self.partitions[*partition as usize].epoch {
-            let to = Address { gateway: session.gateway, handle: session.handle, partition: *partition, epoch };
-            out.superseded(to);
+        if let Some(epoch) = self.partitions[*partition].epoch {
+            let (gateway, handle, partition) = (session.gateway, session.handle, *partition as i32);
+            out.superseded(Address { gateway, handle, partition, epoch });
         }
     }
 

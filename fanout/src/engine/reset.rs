@@ -1,12 +1,14 @@
 //! Whole views for sessions that are due one, and what is said to sessions beside positions.
 
 use nearcast_schemas::delivery::{Reset, ResetEntry};
+use nearcast_schemas::digest::ViewDigest;
 
 use super::Engine;
-use super::join::distance_dm;
+use super::join::{Walk, distance_dm};
+use super::links::Says;
 use super::out::{Address, Outbox};
 use super::people::Id;
-use super::session::{NO_EPOCH, ResetCause};
+use super::session::{NO_GENERATION, ResetCause, Session};
 
 /// Friends in one part of a reset.
 pub const PART_ENTRIES: usize = 20;
@@ -24,25 +26,29 @@ impl Engine {
     /// The view is decided anew with the band counted as out, and the viewer's other sessions hear what that changed.
     pub(super) fn reset_due(&mut self, id: Id, out: &mut Outbox) -> usize {
         let Some(slot) = self.people.slot(id) else { return 0 };
-        let cold = self.slots.cold(slot);
-        let partition = cold.partition;
-        let Some(epoch) = self.partitions[partition as usize].epoch else { return 0 };
-        let (version, radius_m) = self.viewers.get(&id).map_or((0, 0), |viewer| (viewer.version, viewer.radius_m));
-        if !cold.sessions.iter().any(|session| session.epoch != epoch && session.waits_for <= version) {
+        let partition = self.slots.partition(slot);
+        let Some((generation, epoch)) = self.partitions[partition].present() else { return 0 };
+        if !self.slots.is_due(slot, generation) {
+            return 0;
+        }
+        let (version, radius_m) = self.viewer(id).map_or((0, 0), |viewer| (viewer.version, viewer.radius_m));
+        let sessions = self.slots.sessions(slot, self.now_ms);
+        if !sessions.iter().any(|session| session.generation != generation && session.waits_for <= version) {
             return 0;
         }
         let hot = self.slots.hot_mut(slot);
         hot.set_radius_m(radius_m);
         hot.set_active(true);
-        self.viewer_join(id, true, &[], out);
+        self.join(id, Walk { viewer: true, strict: true, ..Walk::NONE }, out);
         let view = self.view_entries(id);
         let mut sent = 0;
         let stats = &mut self.stats;
-        for session in self.slots.cold_mut(slot).sessions.iter_mut() {
-            if session.epoch == epoch || session.waits_for > version {
+        let mut sessions = self.slots.sessions(slot, self.now_ms);
+        for session in sessions.iter_mut() {
+            if session.generation == generation || session.waits_for > version {
                 continue;
             }
-            session.epoch = epoch;
+            session.generation = generation;
             session.waits_for = 0;
             match session.cause {
                 ResetCause::Hello => stats.resets_hello += 1,
@@ -52,7 +58,7 @@ impl Engine {
             }
             // Whatever makes the next one due says so, except a new epoch.
             session.cause = ResetCause::Ownership;
-            let to = Address { gateway: session.gateway, handle: session.handle, partition, epoch };
+            let to = Address { gateway: session.gateway, handle: session.handle, partition: partition as i32, epoch };
             let parts = view.len().div_ceil(PART_ENTRIES).max(1);
             let mut rest = view.as_slice();
             for part in 1..=parts {
@@ -65,10 +71,22 @@ impl Engine {
             }
             sent += 1;
         }
-        if let Some(viewer) = self.viewers.get_mut(&id) {
-            viewer.told = (viewer.digest, viewer.inside);
+        self.slots.set_sessions(slot, sessions);
+        let told = self.digest(id).0.to_i64();
+        if let Some(viewer) = self.viewer_mut(id) {
+            viewer.told = told;
         }
         sent
+    }
+
+    /// The digest of a view and how many are in it.
+    fn digest(&self, id: Id) -> (ViewDigest, u32) {
+        let (mut digest, mut count) = (ViewDigest::default(), 0);
+        for link in self.people.online(id).iter().filter(|link| link.says(Says::InView)) {
+            digest.add(self.people.name(self.slots.id(link.slot())));
+            count += 1;
+        }
+        (digest, count)
     }
 
     /// A viewer's view, nearest first; friends at the same distance by their ids.
@@ -80,11 +98,11 @@ impl Engine {
             nearer.then_with(|| self.people.name(a.0).cmp(self.people.name(b.0)))
         });
         let entry = |(friend, precision, chord_squared)| {
-            let shown = self.shown(friend, precision)?;
+            let position = self.position_shown(friend, self.people.slot(friend)?, precision)?;
             Some(ResetEntry {
-                friend: shown.name.as_ref().into(),
-                display_name: shown.display_name.as_ref().into(),
-                position: shown.position,
+                friend: self.people.name(friend).to_owned(),
+                display_name: self.people.display_name(friend).to_owned(),
+                position,
                 distance_dm: distance_dm(chord_squared),
             })
         };
@@ -93,28 +111,21 @@ impl Engine {
 
     /// Says to each session of a viewer that what follows obeys its present list.
     pub(super) fn tell_applied(&mut self, id: Id, out: &mut Outbox) {
-        let Some(version) = self.viewers.get(&id).map(|viewer| viewer.version) else { return };
-        let mut told = 0;
-        self.each_session(id, |_, to| {
-            out.applied(to, version);
-            told += 1;
-        });
-        self.stats.applied += told;
+        let (Some(version), Some(slot)) = (self.viewer(id).map(|viewer| viewer.version), self.people.slot(id)) else {
+            return;
+        };
+        self.stats.applied += self.each_session(slot, |to| out.applied(to, version));
     }
 
     pub(super) fn digest_due(&mut self, id: Id, out: &mut Outbox) {
-        let Some(viewer) = self.viewers.get_mut(&id) else { return };
-        let now = (viewer.digest, viewer.inside);
-        if now == viewer.told {
+        let (digest, count) = self.digest(id);
+        let Some(viewer) = self.viewer_mut(id) else { return };
+        let before = std::mem::replace(&mut viewer.told, digest.to_i64());
+        if before == digest.to_i64() {
             return;
         }
-        viewer.told = now;
-        let mut told = 0;
-        self.each_session(id, |_, to| {
-            out.digest(to, now.1, now.0.to_i64());
-            told += 1;
-        });
-        self.stats.digests += told;
+        let Some(slot) = self.people.slot(id) else { return };
+        self.stats.digests += self.each_session(slot, |to| out.digest(to, count, digest.to_i64()));
     }
 
     /// Goes on with the resets that a change of ownership or a lost batch made due: at most `sessions` of them, after a
@@ -131,9 +142,9 @@ impl Engine {
             if self.scan.next >= self.slots.capacity() {
                 self.scan.next = 0;
             }
-            let connected = self.slots.get(self.scan.next as u32).filter(|cold| !cold.sessions.is_empty());
-            if let Some(id) = connected.map(|cold| cold.id) {
-                sent += self.reset_due(id, out);
+            let slot = self.scan.next as u32;
+            if self.slots.hot(slot).is_connected() {
+                sent += self.reset_due(self.slots.id(slot), out);
             }
         }
         self.scan.left > 0
@@ -148,13 +159,19 @@ impl Engine {
     pub fn lost(&mut self, gateway: u32, out: &mut Outbox) {
         out.begin();
         for slot in 0..self.slots.capacity() as u32 {
-            if self.slots.get(slot).is_none() {
+            if !self.slots.hot(slot).is_connected() {
                 continue;
             }
-            let sessions = self.slots.cold_mut(slot).sessions.iter_mut();
-            for session in sessions.filter(|session| session.gateway == gateway && session.epoch != NO_EPOCH) {
-                session.epoch = NO_EPOCH;
+            let mut sessions = self.slots.sessions(slot, self.now_ms);
+            let there = |session: &&mut Session| session.gateway == gateway && session.generation != NO_GENERATION;
+            let mut any = false;
+            for session in sessions.iter_mut().filter(there) {
+                session.generation = NO_GENERATION;
                 session.cause = ResetCause::Delivery;
+                any = true;
+            }
+            if any {
+                self.slots.set_sessions(slot, sessions);
             }
         }
         for at in 0..self.superseded.len() {
@@ -169,12 +186,15 @@ impl Engine {
     pub fn gone(&mut self, gateway: u32) -> usize {
         let mut dropped = 0;
         for slot in 0..self.slots.capacity() as u32 {
-            let Some(cold) = self.slots.get(slot) else { continue };
-            let id = cold.id;
-            let sessions = self.slots.cold_mut(slot).sessions.drop_if(|session| session.gateway == gateway);
-            if !sessions.is_empty() {
-                dropped += sessions.len();
-                self.sessions_ended(id, sessions);
+            if !self.slots.hot(slot).is_connected() {
+                continue;
+            }
+            let mut sessions = self.slots.sessions(slot, self.now_ms);
+            let ended = sessions.drop_if(|session| session.gateway == gateway);
+            if !ended.is_empty() {
+                dropped += ended.len();
+                self.slots.set_sessions(slot, sessions);
+                self.sessions_ended(slot, ended);
             }
         }
         dropped

@@ -5,20 +5,20 @@ use nearcast_schemas::event::{NO_SESSION, Role};
 /// Watching and link sessions of one user; a newer one takes the place of the oldest.
 pub const MAX_WATCHING: usize = 3;
 
-/// The epoch of a session that was never sent a view.
-pub(super) const NO_EPOCH: i64 = -1;
+/// The generation of a session that was never sent a view, and of a partition that was never owned.
+pub(super) const NO_GENERATION: u16 = 0;
 
 /// Why a session is due a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetCause {
     /// It began.
-    Hello,
+    Hello = 0,
     /// It asked.
-    Asked,
+    Asked = 1,
     /// The viewer's partition came to this worker, or the session came back after a silence.
-    Ownership,
+    Ownership = 2,
     /// A batch for its gateway may be lost.
-    Delivery,
+    Delivery = 3,
 }
 
 /// One connected session.
@@ -34,8 +34,8 @@ pub(super) struct Session {
     pub(super) seen_ms: i64,
     /// The version of the viewer's list that its reset waits for.
     pub(super) waits_for: i64,
-    /// The epoch that it was sent its view under; another than the partition's own means that a reset is due.
-    pub(super) epoch: i64,
+    /// The generation that it was sent its view under; another than the partition's own means that a reset is due.
+    pub(super) generation: u16,
     /// Why the next reset is due.
     pub(super) cause: ResetCause,
 }
@@ -66,13 +66,15 @@ const IGNORED: Turn = Turn { moves: false, appeared: false, replaced: None, igno
 #[derive(Debug)]
 pub(super) struct Sessions {
     /// The highest reporting session seen; records of lower ones count for nothing.
-    latest: i64,
+    pub(super) latest: i64,
     /// The latest session has left: its late records bring no route back.
-    left: bool,
-    reporting: Option<Session>,
-    watching: Vec<Session>,
+    pub(super) left: bool,
+    /// The latest session, if it has a route.
+    pub(super) reporting: Option<Session>,
+    pub(super) watching: Vec<Session>,
 }
 
+#[cfg(test)]
 impl Default for Sessions {
     fn default() -> Self {
         Self { latest: NO_SESSION, left: false, reporting: None, watching: Vec::new() }
@@ -166,10 +168,6 @@ impl Sessions {
         self.reporting.iter_mut().chain(&mut self.watching)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.reporting.is_none() && self.watching.is_empty()
-    }
-
     /// Append time of the record after which the first session will expire, ms since the epoch.
     pub(super) fn oldest_seen_ms(&self) -> Option<i64> {
         self.iter().map(|session| session.seen_ms).min()
@@ -181,7 +179,15 @@ mod tests {
     use super::*;
 
     fn session(hello: i64, handle: i32) -> Session {
-        Session { hello, gateway: 0, handle, seen_ms: hello, waits_for: 0, epoch: NO_EPOCH, cause: ResetCause::Hello }
+        Session {
+            hello,
+            gateway: 0,
+            handle,
+            seen_ms: hello,
+            waits_for: 0,
+            generation: NO_GENERATION,
+            cause: ResetCause::Hello,
+        }
     }
 
     fn handles(sessions: &Sessions) -> Vec<i32> {
@@ -209,7 +215,7 @@ mod tests {
         assert!(sessions.leave(Role::Reporting, 10).is_some());
         let late = sessions.seen(Role::Reporting, session(10, 1));
         assert_eq!(late, Turn { moves: true, ..Turn::default() });
-        assert!(sessions.is_empty());
+        assert!(sessions.reporting.is_none() && sessions.watching.is_empty());
         assert!(sessions.seen(Role::Reporting, session(11, 2)).appeared);
     }
 

@@ -1,43 +1,65 @@
-//! What is known of a user who is online: a slot of 16 bytes that pair checks read, and a cold row for hits.
+//! What is known of a user who is online: 16 bytes that pair checks read, 16 that say where a viewer is told of hits, and
+//! a row of the rest that the user's own records read.
 
+use bytemuck::{Pod, Zeroable};
 use nearcast_geo::Ecef;
 use nearcast_schemas::event::{Mode, Sharing};
+use rustc_hash::FxHashMap;
 
+use super::array::Array;
+use super::cold::{Cold, ModeKept, Report};
 use super::people::Id;
-use super::session::Sessions;
+use super::prefetch::prefetch;
+use super::session::{NO_GENERATION, Session, Sessions};
 
 const POSITION: u32 = 1;
 const ACTIVE: u32 = 1 << 1;
 const COARSE: u32 = 1 << 2;
 const SHARING_SHIFT: u32 = 3;
 const SHARING_MASK: u32 = 3 << SHARING_SHIFT;
+const ROUTED: u32 = 1 << 5;
+const WATCHED: u32 = 1 << 6;
 const RADIUS_SHIFT: u32 = 8;
 
 /// Largest radius that a slot holds, in metres.
 pub(super) const MAX_RADIUS_M: i32 = (1 << 24) - 1;
 
 /// All that deciding a pair needs of either end: four slots a cache line.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct Slot {
-    place: Ecef,
+    x: i32,
+    y: i32,
+    z: i32,
     /// Flags below, the viewer's radius in metres above.
     state: u32,
 }
 
 impl Slot {
-    const EMPTY: Self = Self { place: Ecef { x: 0, y: 0, z: 0 }, state: 0 };
+    const EMPTY: Self = Self { x: 0, y: 0, z: 0, state: 0 };
 
     /// The last position within the time to live.
     #[inline]
     pub(super) fn place(self) -> Option<Ecef> {
-        (self.state & POSITION != 0).then_some(self.place)
+        (self.state & POSITION != 0).then_some(self.last_place())
+    }
+
+    /// The same where it is known that there is one.
+    #[inline(always)]
+    pub(super) fn last_place(self) -> Ecef {
+        Ecef { x: self.x, y: self.y, z: self.z }
+    }
+
+    /// There is a position, and it may be shown exactly.
+    #[inline(always)]
+    pub(super) fn is_plain(self) -> bool {
+        self.state & (POSITION | SHARING_MASK) == POSITION
     }
 
     pub(super) fn set_place(&mut self, place: Option<Ecef>) {
         self.state &= !POSITION;
         if let Some(place) = place {
-            self.place = place;
+            (self.x, self.y, self.z) = (place.x, place.y, place.z);
             self.state |= POSITION;
         }
     }
@@ -94,6 +116,21 @@ impl Slot {
         self.state = self.state & ((1 << RADIUS_SHIFT) - 1) | (radius_m as u32) << RADIUS_SHIFT;
     }
 
+    /// The user has a reporting session.
+    fn is_routed(self) -> bool {
+        self.state & ROUTED != 0
+    }
+
+    /// The user has watching sessions.
+    fn is_watched(self) -> bool {
+        self.state & WATCHED != 0
+    }
+
+    /// The user has a session.
+    pub(super) fn is_connected(self) -> bool {
+        self.state & (ROUTED | WATCHED) != 0
+    }
+
     fn set(&mut self, flag: u32, on: bool) {
         if on {
             self.state |= flag;
@@ -103,54 +140,34 @@ impl Slot {
     }
 }
 
-/// The last report, as it is shown.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) struct Report {
-    pub(super) lat: f64,
-    pub(super) lon: f64,
-    /// Append time, ms since the epoch.
-    pub(super) at: i64,
-    pub(super) accuracy_m: Option<f32>,
-    pub(super) speed_mps: Option<f32>,
-    pub(super) heading_deg: Option<f32>,
-    /// How finely it may ever be shown.
-    pub(super) sharing: Sharing,
-}
-
-impl Report {
-    /// What stands where there is no report.
-    pub(super) const NONE: Self = Self {
-        lat: 0.0,
-        lon: 0.0,
-        at: 0,
-        accuracy_m: None,
-        speed_mps: None,
-        heading_deg: None,
-        sharing: Sharing::Exact,
-    };
-}
-
-/// What hits, resets and records of the user itself need.
-pub(super) struct Cold {
-    pub(super) id: Id,
+/// Where the reporting session of a viewer is told, and whose the slot is.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Route {
+    id: u32,
+    gateway: u32,
+    handle: i32,
+    generation: u16,
     /// Partition of the visibility topic that the user belongs to as a viewer.
-    pub(super) partition: i32,
-    /// Append time of the last record of this user, ms since the epoch.
-    pub(super) last_record_ms: i64,
-    /// The position; as long as the slot has one.
-    pub(super) report: Report,
-    pub(super) mode: Mode,
-    /// The time of the one timer of the mode's end that counts, ms since the epoch.
-    pub(super) mode_timer_ms: i64,
-    pub(super) sessions: Sessions,
+    partition: u16,
 }
+
+/// The number of no user: the slot is free.
+const NOBODY: u32 = u32::MAX;
 
 /// The slots. A slot belongs to one user while the user is online.
 #[derive(Default)]
 pub(super) struct Slots {
-    hot: Vec<Slot>,
-    cold: Vec<Option<Cold>>,
+    hot: Array<Slot>,
+    routes: Array<Route>,
+    cold: Array<Cold>,
     free: Vec<u32>,
+    /// Modes of those who ever changed it.
+    modes: FxHashMap<u32, ModeKept>,
+    /// Watching sessions of those who have any.
+    watching: FxHashMap<u32, Vec<Session>>,
+    /// List versions that reporting sessions wait for and that are higher than 32 bits.
+    waits: FxHashMap<u32, i64>,
 }
 
 impl Slots {
@@ -164,56 +181,204 @@ impl Slots {
         self.hot.len() - self.free.len()
     }
 
-    pub(super) fn insert(&mut self, cold: Cold) -> u32 {
+    pub(super) fn insert(&mut self, id: Id, partition: usize, append_ms: i64) -> u32 {
+        // There are at most 65 535 partitions.
+        let partition = partition as u16;
+        let route = Route { id: id.number(), gateway: 0, handle: 0, generation: NO_GENERATION, partition };
+        let cold = Cold::new(append_ms);
         if let Some(slot) = self.free.pop() {
-            self.hot[slot as usize] = Slot::EMPTY;
-            self.cold[slot as usize] = Some(cold);
+            self.hot.as_mut_slice()[slot as usize] = Slot::EMPTY;
+            self.routes.as_mut_slice()[slot as usize] = route;
+            self.cold.as_mut_slice()[slot as usize] = cold;
             return slot;
         }
+        assert!(self.hot.len() < super::links::SLOTS as usize - 1, "more than 2^27 users online");
         self.hot.push(Slot::EMPTY);
-        self.cold.push(Some(cold));
+        self.routes.push(route);
+        self.cold.push(cold);
         (self.hot.len() - 1) as u32
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Cold> {
-        self.hot[slot as usize] = Slot::EMPTY;
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.hot.as_mut_slice()[slot as usize] = Slot::EMPTY;
+        self.routes.as_mut_slice()[slot as usize].id = NOBODY;
+        self.modes.remove(&slot);
+        self.watching.remove(&slot);
+        self.waits.remove(&slot);
         self.free.push(slot);
-        self.cold[slot as usize].take()
+    }
+
+    /// What pair checks read, by slot.
+    #[inline(always)]
+    pub(super) fn all_hot(&self) -> &[Slot] {
+        self.hot.as_slice()
     }
 
     #[inline]
     pub(super) fn hot(&self, slot: u32) -> Slot {
-        self.hot[slot as usize]
+        self.hot.as_slice()[slot as usize]
     }
 
     #[inline]
     pub(super) fn hot_mut(&mut self, slot: u32) -> &mut Slot {
-        &mut self.hot[slot as usize]
+        &mut self.hot.as_mut_slice()[slot as usize]
     }
 
-    /// The row of a slot in use.
     #[inline]
-    #[expect(
-        clippy::expect_used,
-        reason = "whoever holds a slot's number holds the user's id, and frees both together"
-    )]
     pub(super) fn cold(&self, slot: u32) -> &Cold {
-        self.cold[slot as usize].as_ref().expect("a slot in use")
+        &self.cold.as_slice()[slot as usize]
     }
 
-    /// The row of a slot in use.
-    #[expect(clippy::expect_used, reason = "as in `cold`")]
     pub(super) fn cold_mut(&mut self, slot: u32) -> &mut Cold {
-        self.cold[slot as usize].as_mut().expect("a slot in use")
+        &mut self.cold.as_mut_slice()[slot as usize]
     }
 
-    /// The row of any slot.
-    pub(super) fn get(&self, slot: u32) -> Option<&Cold> {
-        self.cold.get(slot as usize)?.as_ref()
+    /// Whose the slot is, which is in use.
+    #[inline]
+    pub(super) fn id(&self, slot: u32) -> Id {
+        Id::new(self.routes.as_slice()[slot as usize].id)
     }
 
-    pub(super) fn rows(&self) -> impl Iterator<Item = (u32, &Cold)> {
-        self.cold.iter().enumerate().filter_map(|(slot, cold)| Some((slot as u32, cold.as_ref()?)))
+    #[inline]
+    pub(super) fn partition(&self, slot: u32) -> usize {
+        usize::from(self.routes.as_slice()[slot as usize].partition)
+    }
+
+    /// The slots in use.
+    pub(super) fn used(&self) -> impl Iterator<Item = u32> {
+        let routes = self.routes.as_slice().iter().enumerate();
+        routes.filter(|(_, route)| route.id != NOBODY).map(|(slot, _)| slot as u32)
+    }
+
+    /// The last report; as long as the slot has a position.
+    pub(super) fn report(&self, slot: u32, now_ms: i64) -> Report {
+        self.cold(slot).report(now_ms)
+    }
+
+    /// The newest mode that was seen; `None` before the first record.
+    pub(super) fn mode(&self, slot: u32) -> Option<Mode> {
+        self.cold(slot).mode().map(|kept| if kept { self.modes[&slot].mode } else { Mode::default() })
+    }
+
+    pub(super) fn set_mode(&mut self, slot: u32, mode: Mode) {
+        let kept = mode != Mode::default();
+        if kept {
+            self.modes.insert(slot, ModeKept { mode, timer_ms: 0 });
+        } else {
+            self.modes.remove(&slot);
+        }
+        self.cold_mut(slot).set_mode(kept);
+    }
+
+    /// The time of the one timer of the mode's end that counts, ms since the epoch; where the mode is not the default.
+    pub(super) fn mode_timer_mut(&mut self, slot: u32) -> Option<&mut i64> {
+        self.modes.get_mut(&slot).map(|kept| &mut kept.timer_ms)
+    }
+
+    /// The sessions of a user, to be put back after a change by [`Slots::set_sessions`].
+    pub(super) fn sessions(&self, slot: u32, now_ms: i64) -> Sessions {
+        let (hot, cold, route) = (self.hot(slot), self.cold(slot), self.routes.as_slice()[slot as usize]);
+        let reporting = hot.is_routed().then(|| Session {
+            hello: cold.latest(),
+            gateway: route.gateway,
+            handle: route.handle,
+            seen_ms: cold.seen_ms(now_ms),
+            waits_for: cold.waits_for().unwrap_or_else(|| self.waits[&slot]),
+            generation: route.generation,
+            cause: cold.cause(),
+        });
+        let watching = if hot.is_watched() { self.watching[&slot].clone() } else { Vec::new() };
+        Sessions { latest: cold.latest(), left: cold.left(), reporting, watching }
+    }
+
+    pub(super) fn set_sessions(&mut self, slot: u32, sessions: Sessions) {
+        let hot = self.hot_mut(slot);
+        let was_watched = hot.is_watched();
+        hot.set(ROUTED, sessions.reporting.is_some());
+        hot.set(WATCHED, !sessions.watching.is_empty());
+        let waits_for = sessions.reporting.map_or(0, |session| session.waits_for);
+        let cold = self.cold_mut(slot);
+        let was_apart = cold.waits_for().is_none();
+        cold.set_latest(sessions.latest, sessions.left);
+        cold.set_waits_for(waits_for);
+        let is_apart = cold.waits_for().is_none();
+        if let Some(session) = sessions.reporting {
+            debug_assert_eq!(session.hello, sessions.latest);
+            cold.set_seen(session.seen_ms, session.cause);
+            let route = &mut self.routes.as_mut_slice()[slot as usize];
+            (route.gateway, route.handle, route.generation) = (session.gateway, session.handle, session.generation);
+        }
+        if is_apart {
+            self.waits.insert(slot, waits_for);
+        } else if was_apart {
+            self.waits.remove(&slot);
+        }
+        if !sessions.watching.is_empty() {
+            self.watching.insert(slot, sessions.watching);
+        } else if was_watched {
+            self.watching.remove(&slot);
+        }
+    }
+
+    /// A record of the session that reports came, if this is the one: it was seen. What most records say.
+    pub(super) fn seen(&mut self, slot: u32, session: i64, at_ms: i64) -> bool {
+        let known = self.hot(slot).is_routed() && self.cold(slot).latest() == session;
+        if known {
+            self.cold_mut(slot).set_seen_ms(at_ms);
+        }
+        known
+    }
+
+    /// Whether there is a session that was not sent its view under this generation.
+    #[inline]
+    pub(super) fn is_due(&self, slot: u32, generation: u16) -> bool {
+        let hot = self.hot(slot);
+        hot.is_routed() && self.routes.as_slice()[slot as usize].generation != generation
+            || hot.is_watched() && self.watching[&slot].iter().any(|session| session.generation != generation)
+    }
+
+    /// Calls `tell` with gateway and handle of each session that was sent its view under this generation.
+    #[inline]
+    pub(super) fn each_told(&self, slot: u32, generation: u16, mut tell: impl FnMut(u32, i32)) {
+        let hot = self.hot(slot);
+        let route = self.routes.as_slice()[slot as usize];
+        if hot.is_routed() && route.generation == generation {
+            tell(route.gateway, route.handle);
+        }
+        if hot.is_watched() {
+            for session in self.watching[&slot].iter().filter(|session| session.generation == generation) {
+                tell(session.gateway, session.handle);
+            }
+        }
+    }
+
+    /// Begins to load what a pair check reads.
+    #[inline(always)]
+    pub(super) fn prefetch_hot(&self, slot: u32) {
+        prefetch(self.hot.as_slice(), slot as usize);
+    }
+
+    /// Begins to load what a hit reads of the viewer.
+    #[inline(always)]
+    pub(super) fn prefetch_route(&self, slot: u32) {
+        prefetch(self.routes.as_slice(), slot as usize);
+    }
+
+    /// Begins to load what a record of the user reads.
+    #[inline]
+    pub(super) fn prefetch_own(&self, slot: u32) {
+        self.prefetch_hot(slot);
+        self.prefetch_route(slot);
+        let rows: &[[u32; 14]] = bytemuck::cast_slice(self.cold.as_slice());
+        prefetch(rows, slot as usize);
+        // The row may lie across two lines.
+        let words: &[u32] = bytemuck::cast_slice(self.cold.as_slice());
+        prefetch(words, slot as usize * 14 + 13);
+    }
+
+    /// The next slot in the user's list of the wheel.
+    pub(super) fn next_mut(&mut self, slot: u32) -> &mut u32 {
+        &mut self.cold_mut(slot).next
     }
 }
 
@@ -222,8 +387,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slot_is_sixteen_bytes() {
-        assert_eq!(size_of::<Slot>(), 16);
+    fn what_hits_read_is_sixteen_bytes() {
+        assert_eq!((size_of::<Slot>(), size_of::<Route>()), (16, 16));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nearcast_ingest::{Config, RawFix, RedisCache, RedisConfig};
@@ -136,11 +137,22 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
     }
 }
 
-/// Ports that nobody listens on.
+/// Ports that nobody listens on, and that nobody is given by chance: those from 32768 on are handed out to whoever
+/// connects or asks for any.
 pub fn free_ports<const N: usize>() -> [u16; N] {
-    // All are bound at once, so that they differ.
-    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-    listeners.map(|listener| listener.local_addr().unwrap().port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Processes begin apart from each other.
+    let begin = std::process::id().wrapping_mul(257);
+    [(); N].map(|()| {
+        loop {
+            let number = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            // Below 28 000.
+            let port = 12_000 + (number % 16_000) as u16;
+            if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+                return port;
+            }
+        }
+    })
 }
 
 /// A Redis of the test's own, which it may stop and start.
