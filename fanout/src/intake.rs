@@ -8,7 +8,7 @@ use nearcast_schemas::topics::partition_of;
 
 use crate::claims::{Claims, Order};
 use crate::clock::BrokerClock;
-use crate::engine::{Engine, Outbox, Stamp};
+use crate::engine::{Engine, Located, Outbox, Stamp};
 use crate::progress::Lag;
 
 /// One record as it was read.
@@ -47,20 +47,32 @@ pub(crate) struct Intake {
 }
 
 impl Intake {
-    /// Takes a record of the locations. `elapsed` is by the monotonic clock.
-    pub(crate) fn location(&mut self, record: Record<'_>, elapsed: Duration) -> Result<(), Unusable> {
-        self.clock.observe(record.append_ms, elapsed);
-        if let Some(now_ms) = self.clock.now_ms(elapsed) {
-            self.lag.read(now_ms - record.append_ms);
+    /// Takes records of the locations in their order; returns which of them could not be used. `elapsed` is by the
+    /// monotonic clock.
+    pub(crate) fn locations(&mut self, records: &[Record<'_>], elapsed: Duration) -> Vec<(usize, Unusable)> {
+        let mut located = Vec::with_capacity(records.len());
+        let mut unusable = Vec::new();
+        for (at, &record) in records.iter().enumerate() {
+            self.clock.observe(record.append_ms, elapsed);
+            if let Some(now_ms) = self.clock.now_ms(elapsed) {
+                self.lag.read(now_ms - record.append_ms);
+            }
+            if let Some(next) = self.next.get_mut(record.partition as usize) {
+                *next = record.offset + 1;
+            }
+            match self.located(record) {
+                Ok(record) => located.push(record),
+                Err(why) => unusable.push((at, why)),
+            }
         }
-        if let Some(next) = self.next.get_mut(record.partition as usize) {
-            *next = record.offset + 1;
-        }
+        self.engine.locations(&located, &mut self.out);
+        unusable
+    }
+
+    fn located<'a>(&self, record: Record<'a>) -> Result<Located<'a>, Unusable> {
         let user = name(record.key)?;
         let event = self.codec.decode_location(record.payload.ok_or(Unusable::NoValue)?)?;
-        let at = Stamp { offset: record.offset, append_ms: record.append_ms };
-        self.engine.location(at, user, &event, &mut self.out);
-        Ok(())
+        Ok(Located { at: Stamp { offset: record.offset, append_ms: record.append_ms }, user, event })
     }
 
     /// Takes a record of the visibility topic. Those of partitions that are not held any more count for nothing.

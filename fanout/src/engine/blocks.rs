@@ -73,7 +73,7 @@ pub(super) fn size_of_block(links: usize) -> usize {
 
 impl Blocks {
     /// Words of the address range in use, and of those, words of live blocks.
-    pub(super) fn words(&self) -> (usize, usize) {
+    pub(super) fn count(&self) -> (usize, usize) {
         (self.used, self.live)
     }
 
@@ -110,20 +110,20 @@ impl Blocks {
 
     /// The words from the beginning of a block on.
     #[inline]
-    pub(super) fn from(&self, place: Place) -> &[u32] {
+    pub(super) fn words(&self, place: Place) -> &[u32] {
         let (segment, at) = place.parts();
         self.segments[segment].as_ref().map_or(&[], |segment| &segment.words.as_slice()[at..])
     }
 
     #[inline]
-    pub(super) fn get_mut(&mut self, place: Place) -> &mut [u32] {
+    pub(super) fn words_mut(&mut self, place: Place) -> &mut [u32] {
         let (segment, at) = place.parts();
         self.segments[segment].as_mut().map_or(&mut [], |segment| &mut segment.words.as_mut_slice()[at..])
     }
 
     /// The block has as many links as its header says.
     pub(super) fn remove(&mut self, place: Place) {
-        let words = self.get_mut(place);
+        let words = self.words_mut(place);
         let size = size_of_block(words[Word::Links as usize] as usize);
         words[Word::Owner as usize] = DEAD;
         self.live -= size;
@@ -165,7 +165,7 @@ impl Blocks {
                 let owner = words[at];
                 if owner != DEAD {
                     let place = self.add(owner, links);
-                    self.get_mut(place)[..size].copy_from_slice(&words[at..at + size]);
+                    self.words_mut(place)[..size].copy_from_slice(&words[at..at + size]);
                     moved(owner, place);
                 }
                 at += size;
@@ -190,11 +190,11 @@ mod tests {
             for owner in 0..OWNERS {
                 let old = places[owner];
                 if old != Place::NONE && size_of_block(links) == size_of_block(links - 1) {
-                    blocks.get_mut(old)[Word::Links as usize] = links as u32;
+                    blocks.words_mut(old)[Word::Links as usize] = links as u32;
                     continue;
                 }
                 let place = blocks.add(owner as u32, links);
-                blocks.get_mut(place)[HEADER - 1] = owner as u32 ^ 7;
+                blocks.words_mut(place)[HEADER - 1] = owner as u32 ^ 7;
                 if old != Place::NONE {
                     blocks.remove(old);
                 }
@@ -203,13 +203,13 @@ mod tests {
             }
         }
         for (owner, place) in places.iter().enumerate() {
-            assert_eq!(blocks.from(*place)[..2], [owner as u32, 119]);
-            assert_eq!(blocks.from(*place)[HEADER - 1], owner as u32 ^ 7);
+            assert_eq!(blocks.words(*place)[..2], [owner as u32, 119]);
+            assert_eq!(blocks.words(*place)[HEADER - 1], owner as u32 ^ 7);
         }
-        let (used, live) = blocks.words();
+        let (used, live) = blocks.count();
         assert_eq!(live, OWNERS * size_of_block(119));
         assert!(used * 7 <= live * 8 + 8 * SEGMENT, "{used} words for {live}");
         places.into_iter().for_each(|place| blocks.remove(place));
-        assert_eq!(blocks.words(), (0, 0));
+        assert_eq!(blocks.count(), (0, 0));
     }
 }

@@ -7,6 +7,7 @@ use nearcast_schemas::list::Precision;
 use nearcast_schemas::rule;
 
 use super::Engine;
+use super::batch::LINKS_AHEAD;
 use super::links::{Link, Says};
 use super::lists::Special;
 use super::out::Outbox;
@@ -197,13 +198,17 @@ impl Engine {
 
     fn decide_all(&mut self, id: Id, slot: u32, walk: Walk<'_>, changes: &mut Changes) {
         let hot = self.slots.all_hot();
+        let links = self.people.online(id);
         let own = hot[slot as usize];
         let own_limits = Limits::of(own.radius_m());
         let mut limits = Limits::of(own.radius_m());
         let viewing = walk.viewer && own.is_active();
         let plain = own.is_plain() && walk.friend != Some(Refresh::Coarse) && walk.again.is_empty() && !walk.strict;
         let mut checks = 0;
-        for (at, &link) in self.people.online(id).iter().enumerate() {
+        for (at, &link) in links.iter().enumerate() {
+            if let Some(next) = links.get(at + LINKS_AHEAD) {
+                self.slots.prefetch_hot(next.slot());
+            }
             let other = hot[link.slot() as usize];
             let seen = walk.friend.is_some() && link.says(Says::Seen) && other.is_active();
             let sees = viewing && link.says(Says::Sees);

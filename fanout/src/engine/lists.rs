@@ -9,10 +9,11 @@ use nearcast_schemas::ids::check_id;
 use nearcast_schemas::list::Precision;
 
 use super::Engine;
+use super::batch::LINKS_AHEAD;
 use super::join::{Refresh, Walk};
 use super::links::Says;
 use super::out::Outbox;
-use super::people::Id;
+use super::people::{Id, hash_of};
 use super::slots::MAX_RADIUS_M;
 use super::timers::Due;
 use super::viewers::Viewer;
@@ -132,12 +133,13 @@ impl Engine {
     fn replace_list(&mut self, id: Id, list: &VisibilityListRef<'_>, out: &mut Outbox) {
         let mut wanted: Vec<(Id, Option<Special>)> = Vec::with_capacity(list.entries().len());
         let mut renamed = Vec::new();
-        for entry in list.entries() {
+        let hashes = self.load_entries(list);
+        for (entry, hash) in list.entries().zip(hashes) {
             if entry.radius_m < 0 || check_id(entry.friend).is_err() {
                 self.stats.entries_invalid += 1;
                 continue;
             }
-            let friend = self.people.named(entry.friend);
+            let friend = self.people.named_hashed(hash, entry.friend);
             if self.people.set_display_name(friend, entry.display_name, list.published_at) {
                 renamed.push(friend);
             }
@@ -162,6 +164,26 @@ impl Engine {
         for friend in renamed {
             self.friend_join(friend, Refresh::All, out);
         }
+    }
+
+    /// The hashes of the friends' names, after a hint for all that the entries will read, step by step.
+    fn load_entries(&self, list: &VisibilityListRef<'_>) -> Vec<u64> {
+        let mut hashes = Vec::with_capacity(list.entries().len());
+        for entry in list.entries() {
+            let hash = hash_of(entry.friend);
+            self.people.prefetch_index(hash);
+            hashes.push(hash);
+        }
+        if hashes.len() <= LINKS_AHEAD {
+            let guessed: Vec<_> = hashes.iter().filter_map(|&hash| self.people.guess(hash)).collect();
+            for &id in &guessed {
+                self.people.prefetch_row(id);
+            }
+            for &id in &guessed {
+                self.people.prefetch_display(id);
+            }
+        }
+        hashes
     }
 
     /// The viewer's entries, by the friends' numbers.

@@ -8,7 +8,7 @@
 //! in ms since the epoch, given with each record and by [`Engine::sweep`].
 //!
 //! The parts, by what costs time and memory at ten million users:
-//! - [`people`]: names to numbers, and for each user one block of [`links`], four bytes a friendship and direction or both.
+//! - [`people`]: names to numbers. [`friends`]: for each user one block of [`links`], four bytes for both directions.
 //!   Links to those who are online come first and hold slots, so that a pair costs one read at random: the slot.
 //! - [`slots`]: what is known of those who are online, apart by who reads it: 16 bytes that pair checks read, 16 that
 //!   hits read, a row of 56 ([`cold`]) that the user's own records read.
@@ -27,6 +27,7 @@ mod batch;
 mod blocks;
 mod coarse;
 mod cold;
+mod friends;
 mod gateways;
 mod index;
 mod inspect;

@@ -62,6 +62,8 @@ struct Open {
 impl Open {
     fn close(&mut self, gateway: u32) -> Option<Batch> {
         let Self { epochs, items, .. } = std::mem::take(self);
+        // The next batch is about as long.
+        self.items.reserve(items.len());
         (!items.is_empty()).then_some(Batch { gateway, epochs, items })
     }
 }

@@ -1,4 +1,4 @@
-//! Users by number: names interned, with what belongs to a name alone, and the friendships between them.
+//! Users by number: names interned, with what belongs to a name alone.
 //!
 //! A number lives as long as anything refers to it: a slot, a list, a friendship of which it is an end, or a timer. Since
 //! each friendship is held at both ends, that is seen from the user's own row, and nothing is counted.
@@ -9,17 +9,17 @@ use bytemuck::{Pod, Zeroable};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::array::Array;
-use super::blocks::{Blocks, HEADER, Place, Word, size_of_block};
+use super::blocks::{Blocks, Place, Word};
 use super::index::Index;
-use super::links::{IDS, Link, SLOTS, Says};
+use super::links::{IDS, SLOTS};
 use super::prefetch::prefetch;
 use super::texts::Texts;
 
 /// In the word of a display name or of a viewer: there is none.
-const NONE: u32 = u32::MAX;
+pub(super) const NONE: u32 = u32::MAX;
 /// In the slot's bits: offline.
-const OFFLINE: u32 = SLOTS - 1;
-const SLOT_MASK: u32 = SLOTS - 1;
+pub(super) const OFFLINE: u32 = SLOTS - 1;
+pub(super) const SLOT_MASK: u32 = SLOTS - 1;
 
 /// A user's number. Below 2²⁹, so that a [`Link`] has three bits to spare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -35,7 +35,7 @@ impl Id {
         self.0
     }
 
-    fn index(self) -> usize {
+    pub(super) fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -64,23 +64,23 @@ const COARSELY: u32 = SLOTS << 2;
 /// What every user who is known costs, beside the name and its place in the index.
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct Row {
+pub(super) struct Row {
     /// Place of the name: a byte of length, and the name. [`NONE`] while nobody has the number.
     name: u32,
     /// The slot, and flags above.
-    slot: u32,
+    pub(super) slot: u32,
     /// Place of the block with the links.
-    block: u32,
+    pub(super) block: u32,
 }
 
 /// All users whom anything refers to.
 #[derive(Default)]
 pub(super) struct People {
-    rows: Array<Row>,
+    pub(super) rows: Array<Row>,
     free: Vec<Id>,
     index: Index,
     names: Texts,
-    blocks: Blocks,
+    pub(super) blocks: Blocks,
     /// Entries of lists that show a user coarsely, where there are any.
     coarse_entries: FxHashMap<Id, u32>,
 }
@@ -99,7 +99,7 @@ impl People {
 
     /// Bytes of lists, live and held.
     pub(super) fn list_bytes(&self) -> (usize, usize) {
-        let (used, live) = self.blocks.words();
+        let (used, live) = self.blocks.count();
         (live * 4, used * 4)
     }
 
@@ -114,7 +114,11 @@ impl People {
 
     /// The number of a name; a new one for a new name, to which the caller makes something refer.
     pub(super) fn named(&mut self, name: &str) -> Id {
-        let hash = hash_of(name);
+        self.named_hashed(hash_of(name), name)
+    }
+
+    /// The same, given the hash of the name.
+    pub(super) fn named_hashed(&mut self, hash: u64, name: &str) -> Id {
         if let Some(id) = self.find_hashed(hash, name) {
             return id;
         }
@@ -176,7 +180,7 @@ impl People {
     /// When the list was published that said what the user is called, and what it said.
     fn display(&self, id: Id) -> Option<(i64, &str)> {
         let place = self.word(id, Word::Display)?;
-        let (prefix, rest) = self.names.from(place).split_at(10);
+        let (prefix, rest) = self.names.bytes(place).split_at(10);
         let published_at = i64::from_le_bytes(prefix[..8].try_into().ok()?);
         let length = usize::from(u16::from_le_bytes([prefix[8], prefix[9]]));
         Some((published_at, str::from_utf8(&rest[..length]).unwrap_or_default()))
@@ -272,242 +276,6 @@ impl People {
     }
 }
 
-/// The friendships.
-impl People {
-    /// All links of a user, and how many come first that hold slots.
-    #[inline]
-    pub(super) fn links_split(&self, id: Id) -> (&[Link], usize) {
-        let place = Place(self.rows.as_slice()[id.index()].block);
-        if place == Place::NONE {
-            return (&[], 0);
-        }
-        let words = self.blocks.from(place);
-        let (links, online) = (words[Word::Links as usize] as usize, words[Word::Online as usize] as usize);
-        (bytemuck::cast_slice(&words[HEADER..HEADER + links]), online)
-    }
-
-    pub(super) fn links(&self, id: Id) -> &[Link] {
-        self.links_split(id).0
-    }
-
-    /// The links of a user to those who are online, if the user is.
-    #[inline]
-    pub(super) fn online(&self, id: Id) -> &[Link] {
-        let (links, online) = self.links_split(id);
-        &links[..online]
-    }
-
-    /// The rest of the links.
-    pub(super) fn offline(&self, id: Id) -> &[Link] {
-        let (links, online) = self.links_split(id);
-        &links[online..]
-    }
-
-    fn links_mut(&mut self, id: Id) -> &mut [Link] {
-        let place = Place(self.rows.as_slice()[id.index()].block);
-        if place == Place::NONE {
-            return &mut [];
-        }
-        let words = self.blocks.get_mut(place);
-        let links = words[Word::Links as usize] as usize;
-        bytemuck::cast_slice_mut(&mut words[HEADER..HEADER + links])
-    }
-
-    /// Where the link of `id` to `other` is among the links.
-    pub(super) fn position(&self, id: Id, other: Id) -> Option<usize> {
-        let (links, online) = self.links_split(id);
-        match (self.slot(id), self.slot(other)) {
-            (Some(_), Some(slot)) => links[..online].iter().position(|link| link.slot() == slot),
-            _ => links[online..].iter().position(|link| link.id() == other).map(|at| online + at),
-        }
-    }
-
-    /// Lets both ends of what is between two users say this, or not.
-    pub(super) fn set(&mut self, id: Id, other: Id, what: Says, is: bool) {
-        if let Some(at) = self.position(id, other) {
-            self.links_mut(id)[at].set(what, is);
-        }
-        if let Some(at) = self.position(other, id) {
-            self.links_mut(other)[at].set(what.back(), is);
-        }
-    }
-
-    /// The same where one end's place among the online is known.
-    pub(super) fn set_at(&mut self, id: Id, at: usize, other: Id, what: Says, is: bool) {
-        self.links_mut(id)[at].set(what, is);
-        if let Some(at) = self.position(other, id) {
-            self.links_mut(other)[at].set(what.back(), is);
-        }
-    }
-
-    /// These users are on the viewer's list from now on; none was before.
-    pub(super) fn befriend(&mut self, viewer: Id, friends: &[Id]) {
-        let mut added = Vec::with_capacity(friends.len());
-        for (at, &friend) in friends.iter().enumerate() {
-            if let Some(&next) = friends.get(at + 2) {
-                self.prefetch_block(next);
-            }
-            if let Some(at) = self.position(friend, viewer) {
-                self.links_mut(friend)[at].set(Says::Seen, true);
-                if let Some(at) = self.position(viewer, friend) {
-                    self.links_mut(viewer)[at].set(Says::Sees, true);
-                }
-            } else {
-                added.push((friend, Says::Sees));
-                self.append(friend, &[(viewer, Says::Seen)]);
-            }
-        }
-        self.append(viewer, &added);
-    }
-
-    /// The friend is not on the viewer's list any more.
-    pub(super) fn unfriend(&mut self, viewer: Id, friend: Id) {
-        for (id, other, what, view) in
-            [(viewer, friend, Says::Sees, Says::InView), (friend, viewer, Says::Seen, Says::Shown)]
-        {
-            let Some(at) = self.position(id, other) else { continue };
-            let is_online = at < self.online(id).len();
-            let link = &mut self.links_mut(id)[at];
-            link.set(what, false);
-            if is_online {
-                link.set(view, false);
-            }
-            if link.is_over() {
-                self.remove_link(id, at);
-            }
-        }
-    }
-
-    /// Adds links to users to whom there are none.
-    fn append(&mut self, id: Id, others: &[(Id, Says)]) {
-        let (before, mut online) = (self.links(id).len(), self.online(id).len());
-        self.resize(id, before + others.len());
-        let own = self.slot(id);
-        for (at, &(other, says)) in (before..).zip(others) {
-            let slot = own.and(self.slot(other));
-            let mut link = slot.map_or(Link::to_id(other), Link::to_slot);
-            link.set(says, true);
-            let links = self.links_mut(id);
-            links[at] = link;
-            if slot.is_some() {
-                links.swap(at, online);
-                online += 1;
-            }
-        }
-        self.set_word(id, Word::Online, online as u32);
-        // Segments are cleaned where nobody holds a place.
-        let Self { rows, blocks, .. } = self;
-        blocks.clean(|owner, place| rows.as_mut_slice()[owner as usize].block = place.0);
-    }
-
-    fn remove_link(&mut self, id: Id, at: usize) {
-        let (length, mut online) = (self.links(id).len(), self.online(id).len());
-        let links = self.links_mut(id);
-        let mut hole = at;
-        if at < online {
-            online -= 1;
-            links[hole] = links[online];
-            hole = online;
-        }
-        links[hole] = links[length - 1];
-        self.set_word(id, Word::Online, online as u32);
-        self.resize(id, length - 1);
-    }
-
-    /// Makes room for so many links, in another block if it takes another size.
-    fn resize(&mut self, id: Id, links: usize) {
-        let place = self.block(id);
-        let held = self.blocks.from(place)[Word::Links as usize] as usize;
-        if size_of_block(held) != size_of_block(links) {
-            let new = self.blocks.add(id.0, links);
-            let kept = HEADER + held.min(links);
-            // The two blocks may be in one segment.
-            let words = self.blocks.from(place)[..kept].to_vec();
-            self.blocks.get_mut(new)[..kept].copy_from_slice(&words);
-            self.blocks.remove(place);
-            self.rows.as_mut_slice()[id.index()].block = new.0;
-        }
-        self.set_word(id, Word::Links, links as u32);
-    }
-
-    /// The user's block; a new one where there is none.
-    fn block(&mut self, id: Id) -> Place {
-        let place = Place(self.rows.as_slice()[id.index()].block);
-        if place != Place::NONE {
-            return place;
-        }
-        let place = self.blocks.add(id.0, 0);
-        self.rows.as_mut_slice()[id.index()].block = place.0;
-        place
-    }
-
-    fn word(&self, id: Id, word: Word) -> Option<u32> {
-        let place = Place(self.rows.as_slice()[id.index()].block);
-        if place == Place::NONE {
-            return None;
-        }
-        let value = self.blocks.from(place)[word as usize];
-        (value != NONE).then_some(value)
-    }
-
-    fn set_word(&mut self, id: Id, word: Word, value: u32) {
-        if value == NONE && Place(self.rows.as_slice()[id.index()].block) == Place::NONE {
-            return;
-        }
-        let place = self.block(id);
-        self.blocks.get_mut(place)[word as usize] = value;
-    }
-
-    /// The user has this slot from now on: links to and from others who are online hold slots. `owners` tells whose a
-    /// slot is.
-    pub(super) fn come_online(&mut self, id: Id, slot: u32) {
-        let row = &mut self.rows.as_mut_slice()[id.index()];
-        row.slot = row.slot & !SLOT_MASK | slot;
-        let mut online = 0;
-        for at in 0..self.links(id).len() {
-            if let Some(next) = self.links(id).get(at + 8) {
-                prefetch(self.rows.as_slice(), next.id().index());
-            }
-            let link = self.links(id)[at];
-            let other = link.id();
-            let Some(others) = self.slot(other) else { continue };
-            let links = self.links_mut(id);
-            links[at] = link.at_slot(others);
-            links.swap(at, online);
-            online += 1;
-            let first = self.online(other).len();
-            let Some(back) = self.offline(other).iter().position(|back| back.id() == id) else { continue };
-            let links = self.links_mut(other);
-            links[first + back] = links[first + back].at_slot(slot);
-            links.swap(first, first + back);
-            self.set_word(other, Word::Online, first as u32 + 1);
-        }
-        if online > 0 {
-            self.set_word(id, Word::Online, online as u32);
-        }
-    }
-
-    /// The user's slot is another's soon: no link holds it any more. `id_of` tells whose a slot is.
-    pub(super) fn go_offline(&mut self, id: Id, slot: u32, id_of: impl Fn(u32) -> Id) {
-        for at in 0..self.online(id).len() {
-            let link = self.links(id)[at];
-            let other = id_of(link.slot());
-            self.links_mut(id)[at] = link.at_id(other);
-            let online = self.online(other).len();
-            let Some(back) = self.online(other).iter().position(|back| back.slot() == slot) else { continue };
-            let links = self.links_mut(other);
-            links[back] = links[back].at_id(id);
-            links.swap(back, online - 1);
-            self.set_word(other, Word::Online, online as u32 - 1);
-        }
-        if !self.links(id).is_empty() {
-            self.set_word(id, Word::Online, 0);
-        }
-        let row = &mut self.rows.as_mut_slice()[id.index()];
-        row.slot |= OFFLINE;
-    }
-}
-
 /// Hints for what will be read soon, each step from what the step before has loaded.
 impl People {
     #[inline]
@@ -540,14 +308,14 @@ impl People {
         }
     }
 
-    fn prefetch_block(&self, id: Id) {
+    pub(super) fn prefetch_block(&self, id: Id) {
         self.prefetch_place(Place(self.rows.as_slice()[id.index()].block));
     }
 
     #[inline]
     fn prefetch_place(&self, place: Place) {
         if place != Place::NONE {
-            let words = self.blocks.from(place);
+            let words = self.blocks.words(place);
             // The header and the links of a usual user.
             for line in 0..3 {
                 prefetch(words, line * 16);
@@ -557,6 +325,46 @@ impl People {
 }
 
 fn text(names: &Texts, place: u32) -> &[u8] {
-    let bytes = names.from(place);
+    let bytes = names.bytes(place);
     &bytes[1..1 + usize::from(bytes[0])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_used_again_only_when_nothing_refers_to_it() {
+        let mut people = People::default();
+        let (alice, bob) = (people.named("alice"), people.named("bob"));
+        assert_eq!(people.named("alice"), alice);
+        people.befriend(bob, &[alice]);
+        people.release(alice);
+        assert_eq!(people.find("alice"), Some(alice), "bob's list refers to her");
+        people.come_online(alice, 0);
+        people.unfriend(bob, alice);
+        people.release(alice);
+        assert_eq!(people.find("alice"), Some(alice), "her slot does");
+        people.go_offline(alice, 0, |_| alice);
+        people.start_timer(alice, Single::Digest);
+        people.release(alice);
+        assert_eq!(people.find("alice"), Some(alice), "a timer does");
+        people.stop_timer(alice, Single::Digest);
+        people.release(alice);
+        assert_eq!(people.find("alice"), None);
+        assert_eq!(people.named("carol"), alice);
+        assert_eq!((people.name(alice), people.display_name(alice), people.len()), ("carol", "carol", 2));
+    }
+
+    #[test]
+    fn the_last_published_name_counts() {
+        let mut people = People::default();
+        let id = people.named("u1");
+        assert!(!people.set_display_name(id, "Bobby", 20), "it had none before");
+        assert!(!people.set_display_name(id, "Bob", 10));
+        assert_eq!(people.display_name(id), "Bobby");
+        assert!(people.set_display_name(id, "Robert", 20));
+        assert!(!people.set_display_name(id, "Robert", 30));
+        assert_eq!(people.display_name(id), "Robert");
+    }
 }

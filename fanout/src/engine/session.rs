@@ -168,6 +168,11 @@ impl Sessions {
         self.reporting.iter_mut().chain(&mut self.watching)
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.reporting.is_none() && self.watching.is_empty()
+    }
+
     /// Append time of the record after which the first session will expire, ms since the epoch.
     pub(super) fn oldest_seen_ms(&self) -> Option<i64> {
         self.iter().map(|session| session.seen_ms).min()
@@ -215,7 +220,7 @@ mod tests {
         assert!(sessions.leave(Role::Reporting, 10).is_some());
         let late = sessions.seen(Role::Reporting, session(10, 1));
         assert_eq!(late, Turn { moves: true, ..Turn::default() });
-        assert!(sessions.reporting.is_none() && sessions.watching.is_empty());
+        assert!(sessions.is_empty());
         assert!(sessions.seen(Role::Reporting, session(11, 2)).appeared);
     }
 

@@ -41,7 +41,7 @@ impl Texts {
 
     /// What is stored from a place on.
     #[inline]
-    pub(super) fn from(&self, place: u32) -> &[u8] {
+    pub(super) fn bytes(&self, place: u32) -> &[u8] {
         &self.bytes.as_slice()[place as usize * UNIT..]
     }
 
@@ -59,10 +59,10 @@ mod tests {
     fn a_freed_place_is_used_again_for_its_length() {
         let mut texts = Texts::default();
         let (a, b) = (texts.add(&[1], b"abc"), texts.add(&[], b"defgh"));
-        assert_eq!((&texts.from(a)[..4], &texts.from(b)[..5]), (&b"\x01abc"[..], &b"defgh"[..]));
+        assert_eq!((&texts.bytes(a)[..4], &texts.bytes(b)[..5]), (&b"\x01abc"[..], &b"defgh"[..]));
         texts.remove(b, 5);
         assert_ne!(texts.add(&[], b"xyz"), b);
         assert_eq!(texts.add(&[], b"uvwxyz"), b);
-        assert_eq!(&texts.from(b)[..6], b"uvwxyz");
+        assert_eq!(&texts.bytes(b)[..6], b"uvwxyz");
     }
 }

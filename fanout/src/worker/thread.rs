@@ -98,38 +98,42 @@ impl EngineThread {
         self.leave(joined)
     }
 
-    /// Reads what is there of the locations, and waits for the first record if nothing is.
+    /// Reads what is there of the locations, and waits for the first record if nothing is. The engine takes them together.
     fn read_locations(&mut self, mut wait: Duration) -> Result<(), Error> {
-        for _ in 0..TURN {
-            let message = match self.reader.poll(wait) {
+        let mut messages = Vec::new();
+        let mut failed = None;
+        while messages.len() < TURN {
+            match self.reader.poll(wait) {
                 None => break,
-                Some(Ok(message)) => message,
-                Some(Err(error)) => return consumer_error(error, &mut self.lines, self.began.elapsed()),
-            };
-            wait = Duration::ZERO;
-            let record = record_of(&message);
-            let elapsed = self.began.elapsed();
-            if record.offset % TIMED == 0 {
-                let age_ms = (clock::now_ms() - record.append_ms).max(0);
-                metrics::histogram!("nearcast_fanout_record_age_seconds").record(age_ms as f64 / 1_000.0);
-            }
-            if let Err(unusable) = self.intake.location(record, elapsed) {
-                self.lines.undecodable(
-                    message.topic(),
-                    record.partition,
-                    record.offset,
-                    &unusable.to_string(),
-                    elapsed,
-                );
-                if self.intake.speaks_for(record.key) {
-                    dead_letter(&mut self.log, &self.topics.dead_letters(), &message, unusable);
+                Some(Ok(message)) => messages.push(message),
+                Some(Err(error)) => {
+                    failed = Some(error);
+                    break;
                 }
+            }
+            wait = Duration::ZERO;
+        }
+        let records: Vec<_> = messages.iter().map(record_of).collect();
+        for record in records.iter().filter(|record| record.offset % TIMED == 0) {
+            let age_ms = (clock::now_ms() - record.append_ms).max(0);
+            metrics::histogram!("nearcast_fanout_record_age_seconds").record(age_ms as f64 / 1_000.0);
+        }
+        let elapsed = self.began.elapsed();
+        for (at, unusable) in self.intake.locations(&records, elapsed) {
+            let (message, record) = (&messages[at], records[at]);
+            let (partition, offset) = (record.partition, record.offset);
+            self.lines.undecodable(message.topic(), partition, offset, &unusable.to_string(), elapsed);
+            if self.intake.speaks_for(record.key) {
+                dead_letter(&mut self.log, &self.topics.dead_letters(), message, unusable);
             }
         }
         for (partition, next) in self.intake.next.iter().enumerate() {
             self.vitals.set_next(partition, *next);
         }
-        Ok(())
+        match failed {
+            Some(error) => consumer_error(error, &mut self.lines, self.began.elapsed()),
+            None => Ok(()),
+        }
     }
 
     /// Reads what is there of the visibility topic, and does what the group says.

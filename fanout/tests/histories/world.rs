@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use nearcast_fanout::engine::{Engine, Outbox, Settings, Stamp};
+use nearcast_fanout::engine::{Engine, Located, Outbox, Settings, Stamp};
 use nearcast_geo::{Coarsener, Position, Resolution};
 use nearcast_schemas::codec::LocationEventRef;
 use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION, Role, Route};
@@ -340,9 +340,9 @@ impl World {
         self.workers[worker] = Worker { engine: new_engine(), out: Outbox::default() };
         for user in (0..USERS).map(name) {
             let window = |record: &&Logged| record.user == user && record.append_ms > self.now_ms - TTL_MS;
-            for record in self.log.iter().filter(window) {
-                give(&mut self.workers[worker], record);
-            }
+            let records: Vec<_> = self.log.iter().filter(window).map(located).collect();
+            let Worker { engine, out } = &mut self.workers[worker];
+            engine.locations(&records, out);
         }
         let Worker { engine, out } = &mut self.workers[worker];
         engine.sweep(self.now_ms, out);
@@ -477,8 +477,13 @@ fn check_view(user: &str, view: &BTreeMap<String, bool>, must: &BTreeMap<String,
 }
 
 fn give(worker: &mut Worker, record: &Logged) {
+    let Located { at, user, event } = located(record);
+    worker.engine.location(at, user, &event, &mut worker.out);
+}
+
+fn located(record: &Logged) -> Located<'_> {
     let at = Stamp { offset: record.offset, append_ms: record.append_ms };
-    worker.engine.location(at, &record.user, &LocationEventRef::from(&record.event), &mut worker.out);
+    Located { at, user: &record.user, event: LocationEventRef::from(&record.event) }
 }
 
 fn gateway_of(engine: &Engine, number: u32) -> usize {
