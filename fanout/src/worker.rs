@@ -30,7 +30,7 @@ use crate::claims::Claims;
 use crate::clock::BrokerClock;
 use crate::config::{Config, ConfigError};
 use crate::deliveries::{Deliveries, Worker};
-use crate::engine::{Engine, Outbox, Settings};
+use crate::engine::{AliasKey, Engine, Outbox, Settings};
 use crate::intake::Intake;
 use crate::kafka::{Log, Membership};
 use crate::pace::Pace;
@@ -247,6 +247,8 @@ fn settings(config: &Config, deployment: &Deployment, visibility_partitions: i32
         coarse_period_ms: i64::from(period_ms),
         digest_every_ms: config.digest_every.as_millis() as i64,
         visibility_partitions,
+        discovery_max: config.discovery_max,
+        alias_key: AliasKey(rand::random()),
     })
 }
 

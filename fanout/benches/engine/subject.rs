@@ -80,6 +80,8 @@ impl<'a> Subject<'a> {
             coarse_period_ms: i64::from(COARSE_PERIOD_MS),
             digest_every_ms: 60_000,
             visibility_partitions: PARTITIONS,
+            discovery_max: 20,
+            alias_key: nearcast_fanout::engine::AliasKey([1, 2]),
         };
         let (began, empty) = (Instant::now(), Memory::now());
         let mut subject =

@@ -1,8 +1,8 @@
 //! What the engine decided, gathered for each gateway process in the order of the decisions.
 
 use nearcast_schemas::delivery::{
-    Applied, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, Superseded, Upsert,
-    UpsertViewer,
+    Applied, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, Stranger, Strangers,
+    Superseded, Upsert, UpsertViewer,
 };
 
 use super::people::Id;
@@ -156,6 +156,10 @@ impl Outbox {
     pub(super) fn digest(&mut self, to: Address, count: u32, digest: i64) {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         self.push(to, 16, Item::Digest(Digest { handle: to.handle, count, digest }));
+    }
+
+    pub(super) fn strangers(&mut self, to: Address, entries: Vec<Stranger>) {
+        self.push(to, 8 + entries.len() * 34, Item::Strangers(Strangers { handle: to.handle, entries }));
     }
 
     pub(super) fn superseded(&mut self, to: Address) {

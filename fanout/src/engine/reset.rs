@@ -76,6 +76,7 @@ impl Engine {
         if let Some(viewer) = self.viewer_mut(id) {
             viewer.told = told;
         }
+        self.strangers_after_reset(id, out);
         sent
     }
 

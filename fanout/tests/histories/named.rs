@@ -21,7 +21,7 @@ fn fix(user: usize, which: Which, east_m: f64) -> Step {
 }
 
 fn mode(user: usize, sharing: Sharing) -> Step {
-    Step::Mode { user, sharing, until_in: 0 }
+    Step::Mode { user, sharing, until_in: 0, discoverable: false }
 }
 
 /// Alice has Bob on her list and sees him.
