@@ -126,9 +126,8 @@ impl Crowd {
         match self.rng.random_range(0..10) {
             0..4 => self.report(user),
             4 | 5 => {
-                let sharing = *[Sharing::Exact, Sharing::Exact, Sharing::Coarse, Sharing::Hidden]
-                    .choose(&mut self.rng)
-                    .unwrap();
+                let sharing =
+                    *[Sharing::Exact, Sharing::Exact, Sharing::Coarse, Sharing::Hidden].choose(&mut self.rng).unwrap();
                 let discoverable = self.rng.random_bool(0.8);
                 let version = self.users[user].mode.version + 1;
                 self.users[user].mode = Mode { sharing, until: 0, discoverable, version };
@@ -193,7 +192,7 @@ impl Crowd {
         for item in self.out.take().into_iter().flat_map(|batch| batch.items) {
             match item {
                 Item::Reset(reset) if reset.part == 1 => self.phones.entry(reset.handle).or_default().clear(),
-                Item::Strangers(list) => *self.phones.get_mut(&list.handle).unwrap() = list.entries,
+                Item::Strangers(list) => *self.phones.get_mut(&list.viewer).unwrap() = list.entries,
                 _ => {}
             }
         }

@@ -127,9 +127,9 @@ fn deliver_item<T: Reach>(admitted: &Admitted, routes: &Routes<T>, item: Item, t
             });
             tally.count(outcome.map(|()| false));
         }
-        Item::Strangers(Strangers { handle, entries }) => {
+        Item::Strangers(Strangers { viewer, entries }) => {
             let outcome =
-                reach(admitted, routes, handle, Feed::wake_for_changes, |feed, to| feed.strangers(to, entries));
+                reach(admitted, routes, viewer, Feed::wake_for_changes, |feed, to| feed.strangers(to, entries));
             tally.count(outcome);
         }
         Item::Superseded(superseded) => {
@@ -468,7 +468,7 @@ mod tests {
     fn strangers_wait_for_the_reset_and_wake_the_task() {
         let mut stage = Stage::new();
         let (alice, line) = stage.session("alice", 0);
-        let strangers = || Item::Strangers(Strangers { handle: alice, entries: Vec::new() });
+        let strangers = || Item::Strangers(Strangers { viewer: alice, entries: Vec::new() });
         assert_eq!(dropped(&stage.batch(10, vec![strangers()]), Dropped::BeforeReset), 1);
         assert_eq!(line.wakes(), 0);
         stage.batch(10, vec![reset(alice, &[])]);

@@ -154,8 +154,8 @@ impl std::fmt::Debug for Stranger {
 /// it would be empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Strangers {
-    /// The gateway's name for the session.
-    pub handle: i32,
+    /// The gateway's name for the session. Not called as in a session that is over, which this must not look like.
+    pub viewer: i32,
     /// Nearest first.
     pub entries: Vec<Stranger>,
 }
@@ -181,10 +181,10 @@ pub enum Item {
     Applied(Applied),
     /// A view to compare with.
     Digest(Digest),
-    /// Strangers near. Before the session that is over, because JSON tells the kinds by their fields.
-    Strangers(Strangers),
     /// A session is over.
     Superseded(Superseded),
+    /// Strangers near.
+    Strangers(Strangers),
 }
 
 /// What one worker decided for the viewers of one gateway in one tick.

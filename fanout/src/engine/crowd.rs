@@ -188,13 +188,8 @@ mod tests {
     }
 
     fn told(strangers: &[u32]) -> Told {
-        let near = |&id: &u32| Near {
-            stranger: Id::new(id),
-            alias: u64::from(id),
-            cell: cell(0.0),
-            at_ms: 0,
-            distance_dm: 0,
-        };
+        let near =
+            |&id: &u32| Near { stranger: Id::new(id), alias: u64::from(id), cell: cell(0.0), at_ms: 0, distance_dm: 0 };
         Told { near: strangers.iter().map(near).collect(), until_ms: 0 }
     }
 

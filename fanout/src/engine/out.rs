@@ -159,7 +159,7 @@ impl Outbox {
     }
 
     pub(super) fn strangers(&mut self, to: Address, entries: Vec<Stranger>) {
-        self.push(to, 8 + entries.len() * 34, Item::Strangers(Strangers { handle: to.handle, entries }));
+        self.push(to, 8 + entries.len() * 34, Item::Strangers(Strangers { viewer: to.handle, entries }));
     }
 
     pub(super) fn superseded(&mut self, to: Address) {

@@ -237,7 +237,7 @@ impl Script {
             Item::Applied(applied) => vec![format!("{}: applied v{}", name(&applied.handle), applied.list_version)],
             Item::Digest(digest) => vec![format!("{}: digest of {}", name(&digest.handle), digest.count)],
             Item::Strangers(strangers) => {
-                let viewer = name(&strangers.handle);
+                let viewer = name(&strangers.viewer);
                 let entry = |stranger: &nearcast_schemas::delivery::Stranger| {
                     let known = self.stranger(viewer.split('#').next().unwrap(), stranger.alias);
                     format!("{known} {}", metres(stranger.distance_dm))

@@ -101,7 +101,7 @@ impl Phones {
                     }
                 }
                 Item::Strangers(strangers) => {
-                    if let Some(phone) = self.listening(gateway, strangers.handle, &epochs) {
+                    if let Some(phone) = self.listening(gateway, strangers.viewer, &epochs) {
                         phone.strangers = strangers.entries.clone();
                     }
                 }

@@ -149,7 +149,7 @@ pub fn digest(seat: &Seat, friends: &[&str]) -> (Item, String) {
 /// All strangers near, each two kilometres and some away.
 pub fn strangers(seat: &Seat, aliases: &[i64]) -> Item {
     let stranger = |&alias: &i64| Stranger { alias, lat: 52.5, lon: 13.25, at: 3, distance_dm: 24_310 };
-    Item::Strangers(Strangers { handle: seat.handle, entries: aliases.iter().map(stranger).collect() })
+    Item::Strangers(Strangers { viewer: seat.handle, entries: aliases.iter().map(stranger).collect() })
 }
 
 pub fn superseded(seat: &Seat) -> Item {

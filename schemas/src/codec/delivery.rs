@@ -56,7 +56,7 @@ fn read_item(from: &mut Reader<'_>) -> Result<Item, Fault> {
         4 => Item::Digest(Digest { handle: from.int()?, count: from.int()?, digest: from.long()? }),
         5 => Item::Superseded(Superseded { handle: from.int()? }),
         6 => Item::Strangers(Strangers {
-            handle: from.int()?,
+            viewer: from.int()?,
             entries: from.items(LEAST_STRANGER, |from| {
                 Ok(Stranger {
                     alias: from.long()?,
@@ -144,7 +144,7 @@ fn write_item(item: &Item, out: &mut Vec<u8>) {
         }
         Item::Strangers(strangers) => {
             write::long(6, out);
-            write::int(strangers.handle, out);
+            write::int(strangers.viewer, out);
             write::items(&strangers.entries, out, |stranger, out| {
                 write::long(stranger.alias, out);
                 write::double(stranger.lat, out);

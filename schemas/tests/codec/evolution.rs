@@ -170,10 +170,10 @@ fn strangers_of_another_build_go_by_name() {
     let newer = more(avsc::DELIVERY_BATCH);
     assert_ne!(newer, avsc::DELIVERY_BATCH);
     let entry = json!({"since": 1, "alias": -2, "lat": 1.5, "lon": 2.5, "at": 3, "distance_dm": 4});
-    let (codec, record) = batch_by(&newer, &[("Strangers", json!({"handle": 7, "entries": [entry]}))]);
+    let (codec, record) = batch_by(&newer, &[("Strangers", json!({"viewer": 7, "entries": [entry]}))]);
     let Ok(GatewayRecord::Batch(batch)) = codec.decode_gateway_record(&record) else { panic!("a batch decodes") };
     let stranger = Stranger { alias: -2, lat: 1.5, lon: 2.5, at: 3, distance_dm: 4 };
-    assert_eq!(batch.items, [Item::Strangers(Strangers { handle: 7, entries: vec![stranger] })]);
+    assert_eq!(batch.items, [Item::Strangers(Strangers { viewer: 7, entries: vec![stranger] })]);
 }
 
 #[test]
