@@ -11,7 +11,7 @@
 //! - [`people`]: names to numbers. [`friends`]: for each user one block of [`links`], four bytes for both directions.
 //!   Links to those who are online come first and hold slots, so that a pair costs one read at random: the slot.
 //! - [`slots`]: what is known of those who are online, apart by who reads it: 16 bytes that pair checks read, 16 that
-//!   hits read, a row of 56 ([`cold`]) that the user's own records read.
+//!   hits read, a row of 52 ([`cold`]) that the user's own records read.
 //! - [`join`]: one walk over a user's links decides both directions. [`batch`] begins to load what the next records' walks
 //!   will read.
 //! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
