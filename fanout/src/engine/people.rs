@@ -9,6 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::array::Array;
+use super::batch::Ahead;
 use super::blocks::{Blocks, Place, Word};
 use super::index::Index;
 use super::links::{IDS, SLOTS};
@@ -110,6 +111,13 @@ impl People {
     #[inline]
     pub(super) fn find_hashed(&self, hash: u64, name: &str) -> Option<Id> {
         self.index.find(hash, |number| self.name_bytes(Id(number)) == name.as_bytes()).map(Id)
+    }
+
+    /// The same, given whom the hash meant a while ago.
+    #[inline]
+    pub(super) fn find_ahead(&self, ahead: Ahead, name: &str) -> Option<Id> {
+        let still = |id: &Id| self.rows.as_slice()[id.index()].name != NONE && self.name_bytes(*id) == name.as_bytes();
+        ahead.id.filter(still).or_else(|| self.find_hashed(ahead.hash, name))
     }
 
     /// The number of a name; a new one for a new name, to which the caller makes something refer.

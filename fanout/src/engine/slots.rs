@@ -217,6 +217,12 @@ impl Slots {
         self.hot.as_slice()
     }
 
+    /// What hits read of the viewer, by slot.
+    #[inline(always)]
+    pub(super) fn all_routes(&self) -> &[Route] {
+        self.routes.as_slice()
+    }
+
     #[inline]
     pub(super) fn hot(&self, slot: u32) -> Slot {
         self.hot.as_slice()[slot as usize]
@@ -358,23 +364,11 @@ impl Slots {
         }
     }
 
-    /// Begins to load what a pair check reads.
-    #[inline(always)]
-    pub(super) fn prefetch_hot(&self, slot: u32) {
-        prefetch(self.hot.as_slice(), slot as usize);
-    }
-
-    /// Begins to load what a hit reads of the viewer.
-    #[inline(always)]
-    pub(super) fn prefetch_route(&self, slot: u32) {
-        prefetch(self.routes.as_slice(), slot as usize);
-    }
-
     /// Begins to load what a record of the user reads.
     #[inline]
     pub(super) fn prefetch_own(&self, slot: u32) {
-        self.prefetch_hot(slot);
-        self.prefetch_route(slot);
+        prefetch(self.hot.as_slice(), slot as usize);
+        prefetch(self.routes.as_slice(), slot as usize);
         let rows: &[[u32; COLD_WORDS]] = bytemuck::cast_slice(self.cold.as_slice());
         prefetch(rows, slot as usize);
         // The row may lie across two lines.
