@@ -189,7 +189,7 @@ impl Crowd {
 
     /// What was told reaches the phones.
     fn take(&mut self) {
-        for item in self.out.take().into_iter().flat_map(|batch| batch.items) {
+        for item in self.out.take().into_iter().flat_map(|batch| batch.items.decode().unwrap()) {
             match item {
                 Item::Reset(reset) if reset.part == 1 => self.phones.entry(reset.handle).or_default().clear(),
                 Item::Strangers(list) => *self.phones.get_mut(&list.viewer).unwrap() = list.entries,

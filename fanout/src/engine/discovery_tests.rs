@@ -193,7 +193,7 @@ fn a_stranger_is_a_cell_and_a_name_for_one() {
         script.mode(name, open(1));
         script.list(name, 1, 8_000, vec![entry("alice")]);
         script.hello(name, Role::Reporting, 1, aside);
-        let items = script.out.take().into_iter().flat_map(|batch| batch.items);
+        let items = script.out.take().into_iter().flat_map(|batch| batch.items.decode().unwrap());
         let lists = items.filter_map(|item| if let Item::Strangers(list) = item { Some(list.entries) } else { None });
         let lists: Vec<_> = lists.collect();
         let [list] = &lists[..] else { panic!("{name} is told once") };
