@@ -436,7 +436,11 @@ impl World {
             assert_eq!(phone.strangers.len(), told.len(), "{}", phone.user);
             let friends = self.lists.get(&phone.user).map_or(&[][..], |list| &list.entries);
             for stranger in &told {
-                assert!(!friends.iter().any(|entry| entry.friend == *stranger), "{}: {stranger} is a friend", phone.user);
+                assert!(
+                    !friends.iter().any(|entry| entry.friend == *stranger),
+                    "{}: {stranger} is a friend",
+                    phone.user
+                );
                 let known = &known[stranger];
                 assert!(known.depends || known.takes_part(self.now_ms), "{}: {stranger} takes no part", phone.user);
             }

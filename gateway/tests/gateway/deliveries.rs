@@ -92,9 +92,7 @@ async fn strangers_come_as_whole_lists_after_the_reset() {
     worker.batch(vec![strangers(&seat, &[7])]).await;
     worker.batch(vec![reset(&seat, 1, &["bob"]), strangers(&seat, &[-1, 2])]).await;
     assert_eq!(phone.nearby().await, "[1/1 +bob]", "and no strangers before it");
-    let stranger = |alias: &str| {
-        json!({"alias": alias, "lat": 52.5, "lon": 13.25, "distance_m": 2431.0, "at": 3, "approximate": true})
-    };
+    let stranger = |alias: &str| json!({"alias": alias, "lat": 52.5, "lon": 13.25, "distance_m": 2431.0, "at": 3, "approximate": true});
     assert_eq!(
         phone.expect("strangers").await,
         json!({"type": "strangers", "strangers": [stranger("ffffffffffffffff"), stranger("0000000000000002")]})

@@ -4,7 +4,9 @@
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use nearcast_schemas::codec::{Codec, DecodeError, GatewayRecord, SchemaError, SchemaIds, avsc};
-use nearcast_schemas::delivery::{Applied, DeliveryBatch, Digest, Item, RemovalReason, Stranger, Strangers, Superseded};
+use nearcast_schemas::delivery::{
+    Applied, DeliveryBatch, Digest, Item, RemovalReason, Stranger, Strangers, Superseded,
+};
 use nearcast_schemas::event::{LocationKind, Mode, Role, Sharing};
 use nearcast_schemas::list::{Precision, VisibilityKind};
 use nearcast_schemas::notice::{Notice, NoticeKind};
@@ -157,16 +159,14 @@ fn a_batch_of_before_there_were_strangers_decodes() {
     let items = [("Superseded", json!({"handle": 7})), ("Applied", json!({"handle": 7, "list_version": 8}))];
     let (codec, record) = batch_by(BATCH_OLDER, &items);
     let Ok(GatewayRecord::Batch(batch)) = codec.decode_gateway_record(&record) else { panic!("a batch decodes") };
-    let expect = [
-        Item::Superseded(Superseded { handle: 7 }),
-        Item::Applied(Applied { handle: 7, list_version: 8 }),
-    ];
+    let expect = [Item::Superseded(Superseded { handle: 7 }), Item::Applied(Applied { handle: 7, list_version: 8 })];
     assert_eq!(batch.items, expect);
 }
 
 #[test]
 fn strangers_of_another_build_go_by_name() {
-    let more = |text: &str| text.replace(r#"{"name": "alias","#, r#"{"name": "since", "type": "long"}, {"name": "alias","#);
+    let more =
+        |text: &str| text.replace(r#"{"name": "alias","#, r#"{"name": "since", "type": "long"}, {"name": "alias","#);
     let newer = more(avsc::DELIVERY_BATCH);
     assert_ne!(newer, avsc::DELIVERY_BATCH);
     let entry = json!({"since": 1, "alias": -2, "lat": 1.5, "lon": 2.5, "at": 3, "distance_dm": 4});
