@@ -123,8 +123,9 @@ fn one(worker: &Worker, log: &mut Log, batch: &Batch) -> Round {
     let read = to.figures.records() - from.figures.records();
     let in_window = to.cpu.since(&from.cpu);
     let wall_s = read_in(begun, &end, sent, read as f64 / window_s);
+    worker.until_acknowledged();
     // The producer counts its requests each second.
-    std::thread::sleep(Duration::from_millis(2_100));
+    std::thread::sleep(Duration::from_millis(1_100));
     let after = worker.figures();
     assert_eq!(after.get("nearcast_fanout_owned_partitions"), f64::from(VISIBILITY_PARTITIONS), "the group missed it");
     let resets = |figures: &Figures| figures.sum("nearcast_fanout_resets_total");

@@ -140,6 +140,14 @@ impl Worker {
         })
     }
 
+    /// Kafka has everything that was written until now.
+    pub fn until_acknowledged(&self) {
+        let written = self.figures().sum("nearcast_fanout_batches_total");
+        self.until("the last acknowledgement", |figures| {
+            figures.get("nearcast_fanout_delivery_ack_seconds_count") >= written
+        });
+    }
+
     pub fn pause(&self) {
         self.signal("-STOP");
     }
