@@ -61,7 +61,7 @@ const SHORT: Plan = Plan {
     phones: 40,
     report_every: "2s",
     friends: 10,
-    slack: Duration::from_secs(15),
+    slack: Duration::from_secs(12),
     seed: 5,
     partitions: 8,
 };
