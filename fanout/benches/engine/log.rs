@@ -36,10 +36,11 @@ impl Records {
         self.rows.clear();
     }
 
-    /// Appends the hello that begins the user's session; its offset is the user's number.
-    pub fn hello(&mut self, report: Report, list_version: i64) {
+    /// Appends the hello that begins the user's session; its offset is the user's number. It waits for no list, as with
+    /// sessions that began a while ago.
+    pub fn hello(&mut self, report: Report) {
         let (offset, value) = (i64::from(report.user), self.values.len());
-        self.encoder.hello(report, offset, list_version, &mut self.values);
+        self.encoder.hello(report, offset, 0, &mut self.values);
         self.push(offset, report, value);
     }
 

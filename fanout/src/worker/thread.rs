@@ -271,7 +271,7 @@ impl EngineThread {
         let topic = self.topics.gateway(id);
         let delivery = self.deliveries.stamp(batch, incarnation, self.began.elapsed(), clock::now_ms());
         self.bytes.clear();
-        self.intake.codec.encode_batch(&delivery, &mut self.bytes);
+        self.intake.codec.encode_gathered(&delivery, &mut self.bytes);
         telemetry::batch_written(id, self.bytes.len(), delivery.items.len(), delivery.seq);
         let sent = Box::new(Sent::Batch { gateway, at: Instant::now() });
         self.log.write(BaseRecord::with_opaque_to(&topic, sent).partition(0).payload(&self.bytes[..]));
