@@ -1,12 +1,14 @@
 //! What a short run must show.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use nearcast_schemas::codec::{Codec, GatewayRecord};
 use nearcast_schemas::delivery::Item;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::Value;
-use std::time::Duration;
 
 use crate::figures::Figures;
 use crate::stage::{Stage, gateway_id};
@@ -15,16 +17,22 @@ use crate::stage::{Stage, gateway_id};
 pub fn deliveries(stage: &Stage, figures: &Figures) {
     let reader = stage.kafka.reader().unwrap();
     let mut assignment = TopicPartitionList::new();
-    let mut ahead = 0;
+    // Heartbeats go on while this reads: each topic is read up to where it ended.
+    let mut left = BTreeMap::new();
     for gateway in 0..stage.gateways {
         let topic = stage.topics.gateway(&gateway_id(gateway));
-        ahead += stage.records(&topic, 1);
         assignment.add_partition_offset(&topic, 0, Offset::Beginning).unwrap();
+        left.insert(topic.clone(), stage.records(&topic, 1));
     }
     reader.assign(&assignment).unwrap();
     let (mut told, mut bytes) = (0, 0);
-    for _ in 0..ahead {
+    while left.values().any(|&records| records > 0) {
         let message = reader.poll(Duration::from_secs(30)).expect("the topics hold so much").unwrap();
+        let left = left.get_mut(message.topic()).unwrap();
+        *left -= 1;
+        if *left < 0 {
+            continue;
+        }
         let payload = message.payload().unwrap();
         let GatewayRecord::Batch(batch) = Codec::default().decode_gateway_record(payload).unwrap() else {
             panic!("a notice");
