@@ -95,7 +95,8 @@ async fn play(plan: Plan, file: &str) -> bool {
     let phones = Phones::start(&services, plan);
     let mut kills = Vec::new();
     for number in 0..plan.kills {
-        std::thread::sleep((phones.complete + plan.every * (number + 1)).saturating_duration_since(Instant::now()));
+        tokio::time::sleep((phones.complete + plan.every * (number + 1)).saturating_duration_since(Instant::now()))
+            .await;
         // In turn, among those who have something to lose.
         let owning = watch.owners(now_ms());
         let turn = (0..plan.workers).map(|at| (number as usize + at) % plan.workers);

@@ -8,6 +8,7 @@
 //! Kafka is that of `make up`, or the one that `NEARCAST_TEST_KAFKA` names. Each case has topics of its own, which are
 //! deleted afterwards. The worker runs in a process of its own, so that its time on processors and its memory are its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
+#![allow(clippy::disallowed_methods, reason = "its main thread serves nobody while it sleeps")]
 
 mod burst;
 mod case;
