@@ -211,6 +211,7 @@ async fn start(
         stop: shutdown.clone(),
         lines: Lines::default(),
         say_progress: Duration::ZERO,
+        bytes: Vec::new(),
     };
     let stall_after = config.stall_after;
     let kafka = kafka.clone();
