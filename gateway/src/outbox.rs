@@ -1,8 +1,8 @@
 //! What waits to be written to one socket: a map by friend, so that a newer position replaces the older and a slow
 //! phone grows no memory and holds nobody back.
 //!
-//! Order of writing: control messages, then the parts of a reset, then strangers, then changes, then the digest. Times are ms of any
-//! clock that does not go back.
+//! Order of writing: control messages, then the parts of a reset, then strangers, then changes, then the digest. Times
+//! are ms of any clock that does not go back.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

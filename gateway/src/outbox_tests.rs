@@ -32,8 +32,8 @@ fn answer(friend: &str) -> ServerMessage {
     }))
 }
 
-/// One word a message: `c` control, `f` an answer about a friend, `b` bye, `#` digest, `*` strangers, `[1/2 a b]` a reset part,
-/// `+a -b` changes, `@t` a wait.
+/// One word a message: `c` control, `f` an answer about a friend, `b` bye, `#` digest, `*` strangers, `[1/2 a b]` a reset
+/// part, `+a -b` changes, `@t` a wait.
 fn show(next: Next) -> String {
     match next {
         Next::Nothing => "nothing".into(),

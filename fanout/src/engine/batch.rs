@@ -3,14 +3,13 @@
 //! A record of one user among ten million reads some sixty lines at random, nearly all from memory. One after the other
 //! that is 6 µs; asked for some records ahead, many are on their way at once. The steps depend on each other: the name
 //! leads to the number, that to slot and links, those to the friends' slots. Each is a hint: what has changed by the time
-//! of the record's turn costs time and nothing else.
+//! of the record's turn costs time and nothing else. The friends' slots are most of it, and more at once than the processor
+//! has room for: they are asked for one by one within the walk of an earlier record, which computes meanwhile.
 
 use nearcast_schemas::codec::LocationEventRef;
 
-use super::links::Says;
 use super::out::Outbox;
 use super::people::{Id, hash_of};
-use super::prefetch::prefetch;
 use super::{Engine, Stamp};
 
 /// One record of the locations.
@@ -43,7 +42,7 @@ const HASHED: usize = 16;
 const GUESSED: usize = 11;
 const ROW: usize = 6;
 const LINKS: usize = 2;
-/// Links loaded ahead: what comes after them is fetched in its turn.
+/// Friends loaded ahead: those who come after them are fetched in their turn.
 pub(super) const LINKS_AHEAD: usize = 96;
 
 impl Engine {
@@ -66,27 +65,21 @@ impl Engine {
             {
                 self.slots.prefetch_own(slot);
             }
-            if let Some(id) = step(LINKS).and_then(|at| ahead[at].id) {
-                self.prefetch_friends(id);
+            self.coming = step(LINKS).and_then(|at| ahead[at].id);
+            if let Some(id) = self.coming {
+                self.people.prefetch_display(id);
             }
             if let Some(at) = step(0) {
                 let record = &batch[at];
                 self.take(record.at, record.user, ahead[at], &record.event, out);
             }
-        }
-        self.ahead = ahead;
-    }
-
-    /// Begins to load the slots of a user's friends, and the sessions of those who see the user already: they will be told.
-    #[inline]
-    fn prefetch_friends(&self, id: Id) {
-        self.people.prefetch_display(id);
-        let (hot, routes) = (self.slots.all_hot(), self.slots.all_routes());
-        for link in self.people.online(id).iter().take(LINKS_AHEAD) {
-            prefetch(hot, link.slot() as usize);
-            if link.says(Says::Shown) {
-                prefetch(routes, link.slot() as usize);
+            // Without a walk there was nothing to do meanwhile.
+            if let Some(id) = self.coming.take() {
+                for &link in self.people.online(id).iter().take(LINKS_AHEAD) {
+                    self.slots.prefetch_other(link);
+                }
             }
         }
+        self.ahead = ahead;
     }
 }

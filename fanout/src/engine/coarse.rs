@@ -57,7 +57,8 @@ impl Engine {
     pub(super) fn ensure_coarse(&mut self, id: Id) -> bool {
         let Some(slot) = self.people.slot(id) else { return false };
         let hot = self.slots.hot(slot);
-        let needed = self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse || self.is_discoverable(slot);
+        let needed =
+            self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse || self.is_discoverable(slot);
         let hidden = self.slots.cold(slot).reported_as() == Sharing::Hidden;
         if hot.place().is_none() || hidden || hot.is_coarse() || !needed {
             return false;

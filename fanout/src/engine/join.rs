@@ -7,6 +7,7 @@ use nearcast_schemas::list::Precision;
 use nearcast_schemas::rule;
 
 use super::Engine;
+use super::batch::LINKS_AHEAD;
 use super::links::{Link, Says};
 use super::lists::Special;
 use super::out::Outbox;
@@ -190,7 +191,8 @@ impl Engine {
             return;
         }
         let mut changes = std::mem::take(&mut self.changes);
-        self.decide_all(id, slot, walk, &mut changes);
+        let coming = self.coming.take();
+        self.decide_all(id, slot, walk, coming, &mut changes);
         self.apply(id, slot, &changes);
         self.tell_changes(id, slot, &changes, out);
         changes.friend.clear();
@@ -200,9 +202,11 @@ impl Engine {
 
     /// Decides the pairs of a user with all friends who are online, a stretch of links at a time: first the friends' slots
     /// are fetched, a loop that does nothing else so that many are on their way at once; then one without a branch on
-    /// what is near finds the pairs that something is to be said about; and those few are decided.
-    fn decide_all(&mut self, id: Id, slot: u32, walk: Walk<'_>, changes: &mut Changes) {
+    /// what is near finds the pairs that something is to be said about; and those few are decided. The friends of the user
+    /// whose record is coming are loaded meanwhile, one a pair.
+    fn decide_all(&mut self, id: Id, slot: u32, walk: Walk<'_>, coming: Option<Id>, changes: &mut Changes) {
         let hot = self.slots.all_hot();
+        let mut coming = coming.map_or(&[][..], |id| self.people.online(id)).iter().take(LINKS_AHEAD);
         let links = self.people.online(id);
         let own = hot[slot as usize];
         let own_limits = Limits::of(own.radius_m()).limits;
@@ -218,6 +222,9 @@ impl Engine {
             }
             let mut found = 0;
             for (at, (&link, other)) in links.iter().zip(&others).enumerate() {
+                if let Some(&link) = coming.next() {
+                    self.slots.prefetch_other(link);
+                }
                 let seen = walk.friend.is_some() & link.says(Says::Seen) & other.is_active();
                 let sees = viewing & link.says(Says::Sees);
                 checks += u64::from(seen) + u64::from(sees);
@@ -256,6 +263,7 @@ impl Engine {
                 }
             }
         }
+        coming.for_each(|&link| self.slots.prefetch_other(link));
         self.stats.pair_checks += checks;
     }
 

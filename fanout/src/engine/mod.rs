@@ -140,6 +140,8 @@ pub struct Engine {
     stats: Stats,
     changes: Changes,
     ahead: Vec<Ahead>,
+    /// The user of a coming record, whose friends the next walk loads.
+    coming: Option<Id>,
 }
 
 impl Engine {
@@ -166,6 +168,7 @@ impl Engine {
             stats: Stats::default(),
             changes: Changes::default(),
             ahead: Vec::new(),
+            coming: None,
         }
     }
 
@@ -303,15 +306,7 @@ impl Engine {
     }
 
     /// Takes a position that came with this mode; whether it counts.
-    fn take_fix(
-        &mut self,
-        id: Id,
-        slot: u32,
-        at: Stamp,
-        fix: &FixRef<'_>,
-        carried: &Mode,
-        out: &mut Outbox,
-    ) -> bool {
+    fn take_fix(&mut self, id: Id, slot: u32, at: Stamp, fix: &FixRef<'_>, carried: &Mode, out: &mut Outbox) -> bool {
         let Ok(position) = Position::new(fix.lat, fix.lon) else {
             self.stats.records_invalid += 1;
             return false;

@@ -8,6 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::array::Array;
 use super::cold::{Cold, ModeKept, Report};
+use super::links::{Link, Says};
 use super::people::Id;
 use super::prefetch::prefetch;
 use super::session::{NO_GENERATION, Session, Sessions};
@@ -143,7 +144,7 @@ impl Slot {
 /// Where the reporting session of a viewer is told, and whose the slot is.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub(super) struct Route {
+struct Route {
     id: u32,
     gateway: u32,
     handle: i32,
@@ -215,12 +216,6 @@ impl Slots {
     #[inline(always)]
     pub(super) fn all_hot(&self) -> &[Slot] {
         self.hot.as_slice()
-    }
-
-    /// What hits read of the viewer, by slot.
-    #[inline(always)]
-    pub(super) fn all_routes(&self) -> &[Route] {
-        self.routes.as_slice()
     }
 
     #[inline]
@@ -374,6 +369,16 @@ impl Slots {
         // The row may lie across two lines.
         let words: &[u32] = bytemuck::cast_slice(self.cold.as_slice());
         prefetch(words, slot as usize * COLD_WORDS + COLD_WORDS - 1);
+    }
+
+    /// Begins to load what deciding a pair reads of the other end, and the session of a viewer who sees the user already
+    /// and will be told.
+    #[inline(always)]
+    pub(super) fn prefetch_other(&self, link: Link) {
+        prefetch(self.hot.as_slice(), link.slot() as usize);
+        if link.says(Says::Shown) {
+            prefetch(self.routes.as_slice(), link.slot() as usize);
+        }
     }
 
     /// The next slot in the user's list of the wheel.

@@ -161,8 +161,13 @@ fn reset() -> impl Strategy<Value = Reset> {
 }
 
 fn strangers() -> impl Strategy<Value = Strangers> {
-    let entry = (long(), double(), double(), long(), int())
-        .prop_map(|(alias, lat, lon, at, distance_dm)| Stranger { alias, lat, lon, at, distance_dm });
+    let entry = (long(), double(), double(), long(), int()).prop_map(|(alias, lat, lon, at, distance_dm)| Stranger {
+        alias,
+        lat,
+        lon,
+        at,
+        distance_dm,
+    });
     (int(), vec(entry, 0..5)).prop_map(|(viewer, entries)| Strangers { viewer, entries })
 }
 
