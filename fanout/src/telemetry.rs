@@ -49,6 +49,7 @@ impl Export {
         ignored("superseded", |s| s.records_superseded);
         ignored("invalid", |s| s.records_invalid);
         ignored("stale", |s| s.records_stale);
+        ignored("saved", |s| s.records_saved);
         let ignored = |cause, of| labelled("nearcast_fanout_lists_ignored_total", "cause", cause, of);
         ignored("stale", |s| s.lists_stale);
         ignored("misplaced", |s| s.lists_misplaced);

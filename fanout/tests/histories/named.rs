@@ -52,7 +52,7 @@ fn who_pauses_and_goes_on_reporting_is_not_seen_by_workers_that_start_later() {
         assert!(!sees(&world));
     }
     for worker in 0..2 {
-        world.run(&Step::Restart { worker });
+        world.run(&Step::Restart { worker, copy: false });
         assert!(!sees(&world), "a worker that begins anew");
     }
     world.run(&mode(BOB, Sharing::Exact));

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nearcast_fanout::{Config, Error, Parts};
@@ -238,6 +239,8 @@ pub fn config(name: &str) -> Config {
         delivery_timeout: Duration::from_secs(30),
         stall_after: Duration::from_secs(30),
         drain: Duration::from_secs(10),
+        snapshot_dir: PathBuf::new(),
+        snapshot_every: Duration::from_secs(1),
     }
 }
 

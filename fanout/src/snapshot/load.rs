@@ -1,0 +1,70 @@
+//! Reading a snapshot into an engine that begins. What it is of is compared with the log in between, by the caller.
+
+use std::fs::File;
+use std::io::{self, BufReader};
+
+use super::Unusable;
+use super::files::Files;
+use super::format::{Head, Identity, ReadError, SnapshotReader};
+use crate::engine::Engine;
+
+/// A file whose head was read.
+pub(crate) struct Opened {
+    pub(crate) head: Head,
+    reader: SnapshotReader<BufReader<File>>,
+}
+
+impl From<ReadError> for Unusable {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Version => Self::Foreign(error.to_string()),
+            ReadError::Torn(what) => Self::Torn(what.to_owned()),
+            ReadError::Io(error) => Self::Unread(error.to_string()),
+        }
+    }
+}
+
+/// The last snapshot of this worker, if there is one.
+///
+/// # Errors
+/// When its first frame is broken, or it is of something else.
+pub(crate) fn open(files: &Files, own: &Identity, partitions: usize) -> Result<Option<Opened>, Unusable> {
+    let file = match File::open(files.last()) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Unusable::Unread(error.to_string())),
+    };
+    let (reader, head) = SnapshotReader::begin(BufReader::with_capacity(1 << 20, file))?;
+    if let Some(what) = own.differs(&head.identity) {
+        return Err(Unusable::Foreign(format!("it is of {what}")));
+    }
+    if (head.next.len(), head.last.len()) != (partitions, partitions) {
+        return Err(Unusable::Foreign("it is of other partitions of the locations".to_owned()));
+    }
+    Ok(Some(Opened { head, reader }))
+}
+
+/// Gives all parts to a new engine, and lets go of what is too old by the last of them; returns how many rows there were.
+/// `go_on` is asked after each part, with the rows so far, and may end it.
+///
+/// # Errors
+/// When the file is not as it was written. The engine is of no use then.
+pub(crate) fn restore(
+    opened: Opened,
+    mut engine: Engine,
+    mut go_on: impl FnMut(u64) -> bool,
+) -> Result<(Engine, u64), Unusable> {
+    let Opened { head, mut reader } = opened;
+    let mut rows = 0;
+    while let Some((part, bytes)) = reader.part()? {
+        if part.next.len() != head.next.len() {
+            return Err(Unusable::Torn("a part is of other partitions".to_owned()));
+        }
+        engine.restore(part.now_ms, &part.next, bytes).map_err(|bad| Unusable::Torn(bad.to_string()))?;
+        rows += part.rows;
+        if !go_on(rows) {
+            return Err(Unusable::Unread("the worker is to end".to_owned()));
+        }
+    }
+    Ok((engine, rows))
+}
