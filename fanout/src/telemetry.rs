@@ -82,6 +82,12 @@ pub(crate) fn batch_written(gateway: &str, bytes: usize, items: usize, seq: i64)
     gauge!("nearcast_fanout_seq", "gateway" => gateway.to_owned()).set(seq as f64);
 }
 
+/// The worker has caught up, after so many records.
+pub(crate) fn replayed(records: u64) {
+    gauge!("nearcast_fanout_replayed_records").set(records as f64);
+    tracing::info!(records, "locations replayed");
+}
+
 /// How long the next tick lasts.
 pub(crate) fn tick(lasts: Duration) {
     gauge!("nearcast_fanout_tick_seconds").set(lasts.as_secs_f64());

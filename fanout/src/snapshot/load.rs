@@ -44,6 +44,12 @@ pub(crate) fn open(files: &Files, own: &Identity, partitions: usize) -> Result<O
     Ok(Some(Opened { head, reader }))
 }
 
+/// Whether the snapshot is older than the time to live: by this machine's clock, at which it is `now_ms`, or by the
+/// broker's, when something was appended since and a replay by time would begin after it.
+pub(crate) fn is_old(head: &Head, by_time: &[i64], ttl_ms: i64, now_ms: i64) -> bool {
+    now_ms.saturating_sub(head.now_ms) >= ttl_ms || head.next.iter().zip(by_time).any(|(next, by_time)| by_time > next)
+}
+
 /// Gives all parts to a new engine, and lets go of what is too old by the last of them; returns how many rows there were.
 /// `go_on` is asked after each part, with the rows so far, and may end it.
 ///
@@ -67,4 +73,23 @@ pub(crate) fn restore(
         }
     }
     Ok((engine, rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::tests::head;
+    use super::*;
+
+    #[test]
+    fn is_old_by_either_clock() {
+        let head = head();
+        let check = |by_time: [i64; 2], age_ms, expect| {
+            assert_eq!(is_old(&head, &by_time, 600_000, head.now_ms + age_ms), expect, "{by_time:?} {age_ms}");
+        };
+        check([4, 0], 1_000, false);
+        check([9, 0], 599_999, false);
+        check([9, 0], 600_000, true);
+        check([10, 0], 1_000, true);
+        check([4, 0], -5_000, false);
+    }
 }

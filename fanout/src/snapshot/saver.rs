@@ -110,7 +110,7 @@ mod tests {
         let every = Duration::from_secs(60);
         let check = |done, seconds, expect| {
             let pass = Pass { began: Duration::from_secs(100), at: Copied::Slots(done) };
-            assert_eq!(count(&pass, 48_000, every, Duration::from_secs(100 + seconds)), expect, "{done} {seconds}");
+            assert_eq!(count(&pass, 48_000, every, Duration::from_secs(100_u64 + seconds)), expect, "{done} {seconds}");
         };
         check(0, 0, None);
         check(0, 1, Some(1_000));

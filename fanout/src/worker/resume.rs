@@ -78,9 +78,7 @@ impl Resume<'_> {
         let Some(opened) = opened.await? else { return Ok(None) };
         let head = opened.head.clone();
         let age_ms = (clock::now_ms() - head.now_ms).max(0);
-        // By this machine's clock, and by the broker's: something was appended since, more than a time to live ago.
-        let overtaken = head.next.iter().zip(self.by_time).any(|(next, by_time)| by_time > next);
-        if age_ms >= self.settings.ttl_ms || overtaken {
+        if load::is_old(&head, self.by_time, self.settings.ttl_ms, clock::now_ms()) {
             return Err(Unusable::Old);
         }
         self.replay.not_ready("comparing the snapshot with the log");

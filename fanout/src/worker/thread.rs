@@ -82,8 +82,9 @@ impl EngineThread {
                 self.claim();
             } else if self.caught_up(self.began.elapsed()) {
                 self.member.subscribe(&[&self.topics.visibility()])?;
-                self.replay.ready();
+                telemetry::replayed(self.intake.engine.stats().records);
                 self.intake.engine.replayed();
+                self.replay.ready();
                 joined = true;
             }
             self.acknowledgements();
