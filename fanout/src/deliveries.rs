@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nearcast_schemas::codec::Items;
 use nearcast_schemas::delivery::DeliveryBatch;
 
 use crate::engine::Batch;
@@ -38,7 +39,13 @@ impl Deliveries {
     }
 
     /// The batch as it is written. `now` is by a monotonic clock, `sent_at` by the wall clock in ms since the epoch.
-    pub fn stamp(&mut self, batch: Batch, gateway_incarnation: i64, now: Duration, sent_at: i64) -> DeliveryBatch {
+    pub fn stamp(
+        &mut self,
+        batch: Batch,
+        gateway_incarnation: i64,
+        now: Duration,
+        sent_at: i64,
+    ) -> DeliveryBatch<Items> {
         let row = self.row(batch.gateway);
         row.seq += 1;
         row.last = Some(now);
@@ -59,7 +66,7 @@ impl Deliveries {
         let heartbeat = self.heartbeat;
         let due = |row: &Row| row.last.is_some_and(|last| now.saturating_sub(last) >= heartbeat);
         let silent = gateways.filter(|&gateway| self.rows.get(gateway as usize).is_some_and(due));
-        silent.map(|gateway| Batch { gateway, epochs: Vec::new(), items: Vec::new() }).collect()
+        silent.map(|gateway| Batch { gateway, epochs: Vec::new(), items: Items::default() }).collect()
     }
 
     /// A batch for this gateway process may be lost.
@@ -99,7 +106,7 @@ mod tests {
     }
 
     fn empty(gateway: u32) -> Batch {
-        Batch { gateway, epochs: Vec::new(), items: Vec::new() }
+        Batch { gateway, epochs: Vec::new(), items: Items::default() }
     }
 
     #[test]

@@ -29,7 +29,8 @@ struct Town {
 impl Town {
     async fn new() -> Self {
         let counting = COUNTING.lock().await;
-        let town = Self { stack: Stack::real(2, &["g0"]).await, dir: tempfile::tempdir().unwrap(), _counting: counting };
+        let town =
+            Self { stack: Stack::real(2, &["g0"]).await, dir: tempfile::tempdir().unwrap(), _counting: counting };
         town.fill().await;
         town
     }

@@ -156,7 +156,7 @@ pub enum Item {
 
 /// What one worker decided for the viewers of one gateway in one tick.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct DeliveryBatch {
+pub struct DeliveryBatch<I = Vec<Item>> {
     /// The worker's name.
     pub worker: String,
     /// When the worker's process started, in ms since the epoch.
@@ -170,5 +170,5 @@ pub struct DeliveryBatch {
     /// The epoch of each visibility partition that a viewer in this batch belongs to.
     pub epochs: Vec<PartitionEpoch>,
     /// In order. Empty in a heartbeat.
-    pub items: Vec<Item>,
+    pub items: I,
 }

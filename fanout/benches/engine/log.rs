@@ -126,11 +126,11 @@ impl Records {
         self.rows.clear();
     }
 
-    /// Appends the hello that begins the user's session; its offset is the user's number.
-    pub fn hello(&mut self, report: Report, list_version: i64) {
+    /// Appends the hello that begins the user's session; its offset is the user's number. It waits for no list, as with
+    /// sessions that began a while ago.
+    pub fn hello(&mut self, report: Report) {
         self.event.kind = LocationKind::Hello;
         self.event.session = NO_SESSION;
-        self.event.list_version = list_version;
         self.push(i64::from(report.user), report);
     }
 
@@ -138,7 +138,6 @@ impl Records {
     pub fn fix(&mut self, offset: i64, report: Report) {
         self.event.kind = LocationKind::Fix;
         self.event.session = i64::from(report.user);
-        self.event.list_version = 0;
         self.push(offset, report);
     }
 

@@ -40,7 +40,7 @@ pub struct Subject<'a> {
 pub struct SetUp {
     /// Before anything was given to the engine.
     pub empty: Memory,
-    /// Everybody has a session and a position, and an empty list.
+    /// Everybody has a session and a position, and nobody a list.
     pub users: Memory,
     /// Entries of all lists.
     pub friendships: u64,
@@ -70,7 +70,7 @@ impl<'a> Subject<'a> {
         let walk = Walk::new(world);
         // The buffers reach their size.
         for user in 0..world.size.users.min(CHUNK as u32) {
-            records.hello(Report { user, lat: 0.0, lon: 0.0, append_ms: START_MS }, 1);
+            records.hello(Report { user, lat: 0.0, lon: 0.0, append_ms: START_MS });
         }
         records.decode(&mut Vec::with_capacity(CHUNK));
         let settings = Settings {
@@ -85,9 +85,8 @@ impl<'a> Subject<'a> {
         let mut subject =
             Self { world, engine: Engine::new(settings), out: Outbox::default(), walk, records, reports: 0 };
         subject.hellos();
-        subject.lists(1, |_, friends| friends.clear());
         let users = Memory::now();
-        let (friendships, listing) = subject.lists(2, |user, friends| world.friends(user, friends));
+        let (friendships, listing) = subject.lists(|user, friends| world.friends(user, friends));
         subject.own();
         (subject, SetUp { empty, users, friendships, wall: began.elapsed(), listing })
     }
@@ -99,7 +98,7 @@ impl<'a> Subject<'a> {
             for user in first..users.min(first + CHUNK as u32) {
                 let (lat, lon) = self.walk.places()[user as usize];
                 let append_ms = START_MS + i64::from(user) * REPORT_EVERY_MS / i64::from(users);
-                self.records.hello(Report { user, lat, lon, append_ms }, 2);
+                self.records.hello(Report { user, lat, lon, append_ms });
             }
             let mut decoded = Vec::with_capacity(CHUNK);
             self.records.decode(&mut decoded);
@@ -111,9 +110,9 @@ impl<'a> Subject<'a> {
 
     /// Publishes everybody's list, with the friends that `friends` puts into its argument; returns how many, and how long
     /// the engine took.
-    fn lists(&mut self, version: i64, friends: impl Fn(u32, &mut Vec<u32>)) -> (u64, Duration) {
+    fn lists(&mut self, friends: impl Fn(u32, &mut Vec<u32>)) -> (u64, Duration) {
         let now_ms = START_MS + REPORT_EVERY_MS;
-        let mut list = VisibilityList::list(version, now_ms, RADIUS_M, Vec::new());
+        let mut list = VisibilityList::list(1, now_ms, RADIUS_M, Vec::new());
         let (mut numbers, mut viewer) = (Vec::new(), String::new());
         let (mut entries, mut taking) = (0, Duration::ZERO);
         for user in 0..self.world.size.users {

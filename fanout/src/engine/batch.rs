@@ -10,6 +10,7 @@ use nearcast_schemas::codec::LocationEventRef;
 use super::links::Says;
 use super::out::Outbox;
 use super::people::{Id, hash_of};
+use super::prefetch::prefetch;
 use super::{Engine, Stamp};
 
 /// One record of the locations.
@@ -26,8 +27,15 @@ pub struct Located<'a> {
 /// What is known of a record before its turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ahead {
-    hash: u64,
-    id: Option<Id>,
+    pub(super) hash: u64,
+    /// Whom the hash most likely means.
+    pub(super) id: Option<Id>,
+}
+
+impl Ahead {
+    pub(super) fn of(user: &str) -> Self {
+        Self { hash: hash_of(user), id: None }
+    }
 }
 
 /// How many records before its turn each step is made.
@@ -35,7 +43,7 @@ const HASHED: usize = 16;
 const GUESSED: usize = 11;
 const ROW: usize = 6;
 const LINKS: usize = 2;
-/// Links loaded ahead: those of longer lists load their own as they go.
+/// Links loaded ahead: what comes after them is fetched in its turn.
 pub(super) const LINKS_AHEAD: usize = 96;
 
 impl Engine {
@@ -45,9 +53,9 @@ impl Engine {
         ahead.clear();
         for turn in 0..batch.len() + HASHED {
             if let Some(record) = batch.get(turn) {
-                let hash = hash_of(record.user);
-                self.people.prefetch_index(hash);
-                ahead.push(Ahead { hash, id: None });
+                let record = Ahead::of(record.user);
+                self.people.prefetch_index(record.hash);
+                ahead.push(record);
             }
             let step = |ahead: usize| (turn + ahead).checked_sub(HASHED).filter(|&at| at < batch.len());
             if let Some(at) = step(GUESSED) {
@@ -63,7 +71,7 @@ impl Engine {
             }
             if let Some(at) = step(0) {
                 let record = &batch[at];
-                self.take(record.at, record.user, ahead[at].hash, &record.event, out);
+                self.take(record.at, record.user, ahead[at], &record.event, out);
             }
         }
         self.ahead = ahead;
@@ -73,10 +81,11 @@ impl Engine {
     #[inline]
     fn prefetch_friends(&self, id: Id) {
         self.people.prefetch_display(id);
+        let (hot, routes) = (self.slots.all_hot(), self.slots.all_routes());
         for link in self.people.online(id).iter().take(LINKS_AHEAD) {
-            self.slots.prefetch_hot(link.slot());
+            prefetch(hot, link.slot() as usize);
             if link.says(Says::Shown) {
-                self.slots.prefetch_route(link.slot());
+                prefetch(routes, link.slot() as usize);
             }
         }
     }

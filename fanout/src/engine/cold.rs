@@ -1,4 +1,4 @@
-//! The row of what the user's own records read, in 56 bytes.
+//! The row of what the user's own records read, in 52 bytes.
 
 use bytemuck::{Pod, Zeroable};
 use nearcast_schemas::event::{Mode, NO_SESSION, Sharing};
@@ -57,8 +57,6 @@ pub(super) struct Cold {
     seen: u32,
     /// The highest reporting session seen, plus one, in 48 bits; flags above.
     latest: [u32; 2],
-    /// The list version that the reporting session waits for; the highest value where it does not fit.
-    waits: u32,
     /// The next slot in the list of the wheel.
     pub(super) next: u32,
 }
@@ -66,6 +64,7 @@ pub(super) struct Cold {
 const LATEST_BITS: u32 = 48;
 const LATEST_MASK: u64 = (1 << LATEST_BITS) - 1;
 const LEFT: u64 = 1 << 48;
+const WAITS: u64 = 1 << 49;
 const MODE_SEEN: u64 = 1 << 50;
 const MODE_KEPT: u64 = 1 << 51;
 const SHARING_SHIFT: u32 = 52;
@@ -184,13 +183,13 @@ impl Cold {
         self.bits() & LEFT != 0
     }
 
-    /// The list version that the reporting session's reset waits for; `None` where it is kept apart, being too high.
-    pub(super) fn waits_for(&self) -> Option<i64> {
-        (self.waits != u32::MAX).then_some(i64::from(self.waits))
+    /// The reporting session's reset waits for a list.
+    pub(super) fn waits(&self) -> bool {
+        self.bits() & WAITS != 0
     }
 
-    pub(super) fn set_waits_for(&mut self, version: i64) {
-        self.waits = u32::try_from(version).unwrap_or(u32::MAX);
+    pub(super) fn set_waits(&mut self, waits: bool) {
+        self.set_bits(WAITS, if waits { WAITS } else { 0 });
     }
 
     /// `latest`: an offset below 2⁴⁸ - 1, which no partition reaches, or none.
@@ -217,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_row_says_what_it_was_told() {
-        assert_eq!(size_of::<Cold>(), 56);
+        assert_eq!(size_of::<Cold>(), 52);
         let mut cold = Cold::new(NOW_MS - 5);
         assert_eq!((cold.latest(), cold.mode(), cold.last_record_ms(NOW_MS)), (NO_SESSION, None, NOW_MS - 5));
         let report = Report {
@@ -231,18 +230,15 @@ mod tests {
         };
         cold.set_report(&report);
         cold.set_latest((1 << 48) - 2, true);
-        cold.set_waits_for(9);
+        cold.set_waits(true);
         cold.set_seen(NOW_MS - 7, ResetCause::Delivery);
         cold.set_mode(true);
         assert_eq!(cold.report(NOW_MS), report);
-        assert_eq!(
-            (cold.latest(), cold.left(), cold.waits_for(), cold.mode()),
-            ((1 << 48) - 2, true, Some(9), Some(true))
-        );
+        assert_eq!((cold.latest(), cold.left(), cold.waits(), cold.mode()), ((1 << 48) - 2, true, true, Some(true)));
         assert_eq!((cold.seen_ms(NOW_MS), cold.cause()), (NOW_MS - 7, ResetCause::Delivery));
         cold.set_latest(0, false);
-        cold.set_waits_for(1 << 32);
-        assert_eq!((cold.latest(), cold.left(), cold.waits_for(), cold.mode()), (0, false, None, Some(true)));
+        cold.set_waits(false);
+        assert_eq!((cold.latest(), cold.left(), cold.waits(), cold.mode()), (0, false, false, Some(true)));
         assert_eq!(cold.report(NOW_MS), report);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nearcast_schemas::digest::ViewDigest;
 use nearcast_schemas::event::Sharing;
 use nearcast_schemas::list::Precision;
 
@@ -184,7 +185,7 @@ impl Engine {
     fn check_links(&self, id: Id) -> Result<usize, Broken> {
         let (links, online) = self.people.links_split(id);
         let own = self.people.slot(id);
-        let mut special = 0;
+        let (mut special, mut digest) = (0, ViewDigest::default());
         let mut others = BTreeSet::new();
         for (at, link) in links.iter().enumerate() {
             let other = if at < online { self.slots.id(link.slot()) } else { link.id() };
@@ -212,6 +213,12 @@ impl Engine {
             if link.says(Says::Sees) && self.viewer(id).is_none() {
                 return self.broken("entry", id);
             }
+            if at < online && link.says(Says::InView) {
+                digest.add(self.people.name(other));
+            }
+        }
+        if self.viewer(id).is_some_and(|viewer| viewer.digest != digest) {
+            return self.broken("digest", id);
         }
         Ok(special)
     }

@@ -7,13 +7,15 @@ use nearcast_schemas::list::Precision;
 use nearcast_schemas::rule;
 
 use super::Engine;
-use super::batch::LINKS_AHEAD;
 use super::links::{Link, Says};
 use super::lists::Special;
 use super::out::Outbox;
 use super::people::Id;
 use super::slots::Slot;
 use super::tell::Shown;
+
+/// Links decided together.
+const STRETCH: usize = 64;
 
 /// The friend's side of a decision.
 #[derive(Clone, Copy)]
@@ -107,8 +109,8 @@ impl Limits {
 
 /// Decimetres; -1 where the viewer has no position.
 pub(super) fn distance_dm(chord_squared: Option<f32>) -> i32 {
-    // At most the Earth's diameter, 1.3e8 dm.
-    chord_squared.map_or(-1, |squared| (f64::from(squared).sqrt() * 10.0 / f64::from(UNITS_PER_METRE)).round() as i32)
+    // At most the Earth's diameter, 1.3e8 dm; rounded.
+    chord_squared.map_or(-1, |squared| (f64::from(squared).sqrt() * 10.0 / f64::from(UNITS_PER_METRE) + 0.5) as i32)
 }
 
 /// Which entries that stay in their views are sent again.
@@ -189,48 +191,68 @@ impl Engine {
         }
         let mut changes = std::mem::take(&mut self.changes);
         self.decide_all(id, slot, walk, &mut changes);
-        self.apply(id, &changes);
+        self.apply(id, slot, &changes);
         self.tell_changes(id, slot, &changes, out);
         changes.friend.clear();
         changes.viewer.clear();
         self.changes = changes;
     }
 
+    /// Decides the pairs of a user with all friends who are online, a stretch of links at a time: first the friends' slots
+    /// are fetched, a loop that does nothing else so that many are on their way at once; then one without a branch on
+    /// what is near finds the pairs that something is to be said about; and those few are decided.
     fn decide_all(&mut self, id: Id, slot: u32, walk: Walk<'_>, changes: &mut Changes) {
         let hot = self.slots.all_hot();
         let links = self.people.online(id);
         let own = hot[slot as usize];
-        let own_limits = Limits::of(own.radius_m());
+        let own_limits = Limits::of(own.radius_m()).limits;
         let mut limits = Limits::of(own.radius_m());
         let viewing = walk.viewer && own.is_active();
         let plain = own.is_plain() && walk.friend != Some(Refresh::Coarse) && walk.again.is_empty() && !walk.strict;
+        let mut others = [Slot::EMPTY; STRETCH];
+        let mut picked = [0_u32; STRETCH];
         let mut checks = 0;
-        for (at, &link) in links.iter().enumerate() {
-            if let Some(next) = links.get(at + LINKS_AHEAD) {
-                self.slots.prefetch_hot(next.slot());
+        for (stretch, links) in links.chunks(STRETCH).enumerate() {
+            for (other, link) in others.iter_mut().zip(links) {
+                *other = hot[link.slot() as usize];
             }
-            let other = hot[link.slot() as usize];
-            let seen = walk.friend.is_some() && link.says(Says::Seen) && other.is_active();
-            let sees = viewing && link.says(Says::Sees);
-            checks += u64::from(seen) + u64::from(sees);
-            if !plain || !other.is_plain() || link.says(Says::Special) {
-                self.decide_slowly(id, own, at, link, walk, (seen, sees), changes);
-                continue;
+            let mut found = 0;
+            for (at, (&link, other)) in links.iter().zip(&others).enumerate() {
+                let seen = walk.friend.is_some() & link.says(Says::Seen) & other.is_active();
+                let sees = viewing & link.says(Says::Sees);
+                checks += u64::from(seen) + u64::from(sees);
+                let squared = chord_squared(own.last_place(), other.last_place());
+                let (shown, in_view) = (link.says(Says::Shown), link.says(Says::InView));
+                let tells = seen & (shown | limits.get(other.radius_m()).in_range(shown, squared));
+                let turns = sees & (in_view != own_limits.in_range(in_view, squared));
+                let ordinary = plain & other.is_plain() & !link.says(Says::Special);
+                picked[found] = at as u32;
+                found += usize::from(tells | turns | !ordinary & (seen | sees));
             }
-            let squared = chord_squared(own.last_place(), other.last_place());
-            let (at, other_slot) = (at as u32, link.slot());
-            if seen {
-                let was_inside = link.says(Says::Shown);
-                let verdict = decide_plain(squared, limits.get(other.radius_m()), was_inside);
-                if was_inside || verdict.is_inside() {
-                    changes.friend.push(Change { at, other: other_slot, was_inside, verdict });
+            for &at in &picked[..found] {
+                let (link, other) = (links[at as usize], others[at as usize]);
+                let at = (stretch * STRETCH) as u32 + at;
+                let seen = walk.friend.is_some() && link.says(Says::Seen) && other.is_active();
+                let sees = viewing && link.says(Says::Sees);
+                if !plain || !other.is_plain() || link.says(Says::Special) {
+                    self.decide_slowly(id, own, at, link, walk, (seen, sees), changes);
+                    continue;
                 }
-            }
-            if sees {
-                let was_inside = link.says(Says::InView);
-                let verdict = decide_plain(squared, own_limits.limits, was_inside);
-                if was_inside != verdict.is_inside() {
-                    changes.viewer.push(Change { at, other: other_slot, was_inside, verdict });
+                let squared = chord_squared(own.last_place(), other.last_place());
+                let other_slot = link.slot();
+                if seen {
+                    let was_inside = link.says(Says::Shown);
+                    let verdict = decide_plain(squared, limits.get(other.radius_m()), was_inside);
+                    if was_inside || verdict.is_inside() {
+                        changes.friend.push(Change { at, other: other_slot, was_inside, verdict });
+                    }
+                }
+                if sees {
+                    let was_inside = link.says(Says::InView);
+                    let verdict = decide_plain(squared, own_limits, was_inside);
+                    if was_inside != verdict.is_inside() {
+                        changes.viewer.push(Change { at, other: other_slot, was_inside, verdict });
+                    }
                 }
             }
         }
@@ -244,7 +266,7 @@ impl Engine {
         &self,
         id: Id,
         own: Slot,
-        at: usize,
+        at: u32,
         link: Link,
         walk: Walk<'_>,
         (seen, sees): (bool, bool),
@@ -252,7 +274,6 @@ impl Engine {
     ) {
         let other_slot = link.slot();
         let other = self.slots.hot(other_slot);
-        let at = at as u32;
         if let Some(refresh) = walk.friend.filter(|_| seen) {
             let was_inside = link.says(Says::Shown);
             let friend = Friend { gone: walk.gone, ..self.friend(id, own) };
@@ -280,16 +301,20 @@ impl Engine {
     }
 
     /// Notes at both ends who came into a view or left it.
-    fn apply(&mut self, id: Id, changes: &Changes) {
+    fn apply(&mut self, id: Id, slot: u32, changes: &Changes) {
         let moved = |change: &&Change| change.was_inside != change.verdict.is_inside();
         for change in changes.friend.iter().filter(moved) {
             let viewer = self.slots.id(change.other);
-            self.people.set_at(id, change.at as usize, viewer, Says::Shown, change.verdict.is_inside());
+            let came = change.verdict.is_inside();
+            self.people.set_at(id, change.at as usize, viewer, Says::Shown, came);
+            self.roll_digest(viewer, change.other, id, came);
             self.arm_digest(viewer);
         }
         for change in changes.viewer.iter().filter(moved) {
             let friend = self.slots.id(change.other);
-            self.people.set_at(id, change.at as usize, friend, Says::InView, change.verdict.is_inside());
+            let came = change.verdict.is_inside();
+            self.people.set_at(id, change.at as usize, friend, Says::InView, came);
+            self.roll_digest(id, slot, friend, came);
             self.arm_digest(id);
         }
     }

@@ -226,6 +226,7 @@ impl Engine {
         for entry in &gone {
             if let Some(slot) = slot.filter(|_| entry.inside) {
                 self.tell_removed(slot, entry.friend, RemovalReason::NotShared, out);
+                self.roll_digest(id, slot, entry.friend, false);
             }
             if entry.special {
                 self.set_special(id, entry.friend, None);

@@ -11,7 +11,7 @@
 //! - [`people`]: names to numbers. [`friends`]: for each user one block of [`links`], four bytes for both directions.
 //!   Links to those who are online come first and hold slots, so that a pair costs one read at random: the slot.
 //! - [`slots`]: what is known of those who are online, apart by who reads it: 16 bytes that pair checks read, 16 that
-//!   hits read, a row of 56 ([`cold`]) that the user's own records read.
+//!   hits read, a row of 52 ([`cold`]) that the user's own records read.
 //! - [`join`]: one walk over a user's links decides both directions. [`batch`] begins to load what the next records' walks
 //!   will read.
 //! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
@@ -70,7 +70,7 @@ use gateways::Gateways;
 use join::{Changes, Refresh, Walk};
 use lists::Special;
 use ownership::{Partition, SupersededSessions};
-use people::{Id, People, hash_of};
+use people::{Id, People};
 use reset::Scan;
 use saved::Marks;
 use session::{NO_GENERATION, Session};
@@ -169,11 +169,11 @@ impl Engine {
 
     /// Takes one record of the locations: those of one user in the order of the log.
     pub fn location(&mut self, at: Stamp, user: &str, event: &LocationEventRef<'_>, out: &mut Outbox) {
-        self.take(at, user, hash_of(user), event, out);
+        self.take(at, user, Ahead::of(user), event, out);
     }
 
-    /// The same, given the hash of the name.
-    fn take(&mut self, at: Stamp, user: &str, hash: u64, event: &LocationEventRef<'_>, out: &mut Outbox) {
+    /// The same, given what is known ahead.
+    fn take(&mut self, at: Stamp, user: &str, ahead: Ahead, event: &LocationEventRef<'_>, out: &mut Outbox) {
         out.begin();
         self.now_ms = self.now_ms.max(at.append_ms);
         self.stats.records += 1;
@@ -183,14 +183,16 @@ impl Engine {
             // A worker that starts now would not read it.
             _ if at.append_ms + self.settings.ttl_ms <= self.now_ms => self.stats.records_stale += 1,
             _ if check_id(user).is_err() => self.stats.records_invalid += 1,
-            _ if !self.marks.is_empty() && self.is_saved(at, user, hash, event.mode, out) => self.stats.records_saved += 1,
-            LocationKind::Erase => self.erase(at, user, hash, event.mode, out),
-            _ => self.report(at, user, hash, event, out),
+            _ if !self.marks.is_empty() && self.is_saved(at, user, ahead, event.mode, out) => {
+                self.stats.records_saved += 1
+            }
+            LocationKind::Erase => self.erase(at, user, ahead, event.mode, out),
+            _ => self.report(at, user, ahead, event, out),
         }
     }
 
-    fn report(&mut self, at: Stamp, user: &str, hash: u64, event: &LocationEventRef<'_>, out: &mut Outbox) {
-        let (id, slot) = self.online(user, hash, at.append_ms);
+    fn report(&mut self, at: Stamp, user: &str, ahead: Ahead, event: &LocationEventRef<'_>, out: &mut Outbox) {
+        let (id, slot) = self.online(user, ahead, at.append_ms);
         self.take_mode(id, slot, event.mode);
         let moves = self.take_session(slot, at, event, out);
         let fix = event.fix.as_ref().filter(|_| moves && matches!(event.kind, LocationKind::Hello | LocationKind::Fix));
@@ -209,8 +211,8 @@ impl Engine {
     }
 
     /// The user's number and slot; a new slot for whoever comes online.
-    fn online(&mut self, user: &str, hash: u64, append_ms: i64) -> (Id, u32) {
-        if let Some(id) = self.people.find_hashed(hash, user)
+    fn online(&mut self, user: &str, ahead: Ahead, append_ms: i64) -> (Id, u32) {
+        if let Some(id) = self.people.find_ahead(ahead, user)
             && let Some(slot) = self.people.slot(id)
         {
             let now_ms = self.now_ms;
@@ -326,8 +328,8 @@ impl Engine {
     }
 
     /// Nothing of before this record counts any more: no position, no session.
-    fn erase(&mut self, at: Stamp, user: &str, hash: u64, mode: Mode, out: &mut Outbox) {
-        let (id, slot) = self.online(user, hash, at.append_ms);
+    fn erase(&mut self, at: Stamp, user: &str, ahead: Ahead, mode: Mode, out: &mut Outbox) {
+        let (id, slot) = self.online(user, ahead, at.append_ms);
         self.lose_position(id, slot, RemovalReason::NotShared, out);
         let mut sessions = self.slots.sessions(slot, self.now_ms);
         let ended = sessions.erase(at.offset);

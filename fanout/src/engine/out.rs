@@ -1,8 +1,8 @@
 //! What the engine decided, gathered for each gateway process in the order of the decisions.
 
+use nearcast_schemas::codec::{ItemWriter, Items};
 use nearcast_schemas::delivery::{
-    Applied, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, Superseded, Upsert,
-    UpsertViewer,
+    Applied, Digest, FriendPosition, Item, PartitionEpoch, RemovalReason, Reset, Superseded, UpsertViewer,
 };
 
 use super::people::Id;
@@ -19,22 +19,22 @@ pub(super) struct Address {
     pub(super) epoch: i64,
 }
 
-/// What an upsert says of the friend.
+/// What an upsert says of the friend. Names are UTF-8.
 pub(super) struct Entry<'a> {
-    pub(super) friend: &'a str,
-    pub(super) display_name: &'a str,
+    pub(super) friend: &'a [u8],
+    pub(super) display_name: &'a [u8],
     pub(super) position: &'a FriendPosition,
 }
 
 /// Items for one gateway process, under one epoch a partition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The engine's number of the gateway process; [`Engine::gateway`](super::Engine::gateway) names it.
     pub gateway: u32,
     /// The epoch of each partition that a viewer in the batch belongs to.
     pub epochs: Vec<PartitionEpoch>,
     /// In order.
-    pub items: Vec<Item>,
+    pub items: Items,
 }
 
 /// The batches that are being filled. Whoever drives the engine takes them once a tick.
@@ -52,19 +52,24 @@ struct Open {
     epochs: Vec<PartitionEpoch>,
     /// By partition: one more than the place among `epochs`; 0 for none.
     places: Vec<u16>,
-    items: Vec<Item>,
-    bytes: usize,
-    /// The upsert and the removal that take further viewers.
-    upsert: Option<(u64, Id, bool, usize)>,
-    removal: Option<(u64, Id, RemovalReason, usize)>,
+    items: ItemWriter,
+    /// What the last item says, if it takes further viewers.
+    last: Option<Saying>,
+}
+
+/// What one item says to many, in one turn: the friend's position, coarse or not, or why there is none.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Saying {
+    Shown { turn: u64, friend: Id, coarse: bool },
+    Removed { turn: u64, friend: Id, reason: RemovalReason },
 }
 
 impl Open {
     fn close(&mut self, gateway: u32) -> Option<Batch> {
-        let Self { epochs, items, .. } = std::mem::take(self);
-        // The next batch is about as long.
-        self.items.reserve(items.len());
-        (!items.is_empty()).then_some(Batch { gateway, epochs, items })
+        self.last = None;
+        self.places.clear();
+        let epochs = std::mem::take(&mut self.epochs);
+        (!self.items.is_empty()).then(|| Batch { gateway, epochs, items: self.items.take() })
     }
 }
 
@@ -97,26 +102,14 @@ impl Outbox {
         distance_dm: i32,
         entry: impl FnOnce() -> Entry<'a>,
     ) {
-        let wanted = (self.turn, friend, coarse);
+        let saying = Some(Saying::Shown { turn: self.turn, friend, coarse });
         let open = self.open(to);
-        open.bytes += 6;
-        let viewer = UpsertViewer { handle: to.handle, distance_dm };
-        if let Some((turn, friend, coarse, at)) = open.upsert
-            && (turn, friend, coarse) == wanted
-            && let Some(Item::Upsert(upsert)) = open.items.get_mut(at)
-        {
-            upsert.viewers.push(viewer);
-            return;
+        if open.last != saying {
+            open.last = saying;
+            let Entry { friend, display_name, position } = entry();
+            open.items.upsert(friend, display_name, position);
         }
-        open.upsert = Some((wanted.0, wanted.1, wanted.2, open.items.len()));
-        let entry = entry();
-        open.bytes += 45 + entry.friend.len() + entry.display_name.len();
-        open.items.push(Item::Upsert(Upsert {
-            friend: entry.friend.into(),
-            display_name: entry.display_name.into(),
-            position: entry.position.clone(),
-            viewers: vec![viewer],
-        }));
+        open.items.shown_to(UpsertViewer { handle: to.handle, distance_dm });
     }
 
     /// `name` is asked for the first of the viewers whom a record tells the same.
@@ -125,47 +118,38 @@ impl Outbox {
         to: Address,
         friend: Id,
         reason: RemovalReason,
-        name: impl FnOnce() -> &'a str,
+        name: impl FnOnce() -> &'a [u8],
     ) {
-        let turn = self.turn;
+        let saying = Some(Saying::Removed { turn: self.turn, friend, reason });
         let open = self.open(to);
-        open.bytes += 3;
-        if let Some((t, f, r, at)) = open.removal
-            && (t, f, r) == (turn, friend, reason)
-            && let Some(Item::Removal(removal)) = open.items.get_mut(at)
-        {
-            removal.viewers.push(to.handle);
-            return;
+        if open.last != saying {
+            open.last = saying;
+            open.items.removal(name(), reason);
         }
-        open.removal = Some((turn, friend, reason, open.items.len()));
-        let name = name();
-        open.bytes += 6 + name.len();
-        open.items.push(Item::Removal(Removal { friend: name.into(), reason, viewers: vec![to.handle] }));
+        open.items.removed_from(to.handle);
     }
 
     pub(super) fn reset(&mut self, to: Address, reset: Reset) {
-        let names = reset.entries.iter().map(|entry| 45 + entry.friend.len() + entry.display_name.len());
-        let bytes = 16 + names.sum::<usize>();
-        self.push(to, bytes, Item::Reset(reset));
+        self.push(to, Item::Reset(reset));
     }
 
     pub(super) fn applied(&mut self, to: Address, list_version: i64) {
-        self.push(to, 8, Item::Applied(Applied { handle: to.handle, list_version }));
+        self.push(to, Item::Applied(Applied { handle: to.handle, list_version }));
     }
 
-    pub(super) fn digest(&mut self, to: Address, count: u32, digest: i64) {
+    pub(super) fn digest(&mut self, to: Address, count: usize, digest: i64) {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        self.push(to, 16, Item::Digest(Digest { handle: to.handle, count, digest }));
+        self.push(to, Item::Digest(Digest { handle: to.handle, count, digest }));
     }
 
     pub(super) fn superseded(&mut self, to: Address) {
-        self.push(to, 4, Item::Superseded(Superseded { handle: to.handle }));
+        self.push(to, Item::Superseded(Superseded { handle: to.handle }));
     }
 
-    fn push(&mut self, to: Address, bytes: usize, item: Item) {
+    fn push(&mut self, to: Address, item: Item) {
         let open = self.open(to);
-        open.bytes += bytes;
-        open.items.push(item);
+        open.last = None;
+        open.items.push(&item);
     }
 
     /// The open batch of a gateway in which the address's epoch is right.
@@ -178,7 +162,7 @@ impl Outbox {
         let open = &mut self.open[index];
         let place = open.places.get(partition).copied().unwrap_or(0);
         let known = usize::from(place).checked_sub(1).map(|place| open.epochs[place].epoch);
-        if open.bytes < BATCH_BYTES && known == Some(to.epoch) {
+        if open.items.bytes() < BATCH_BYTES && known == Some(to.epoch) {
             return &mut self.open[index];
         }
         self.open_for(to, known)
@@ -188,7 +172,7 @@ impl Outbox {
     #[cold]
     fn open_for(&mut self, to: Address, known: Option<i64>) -> &mut Open {
         let open = &mut self.open[to.gateway as usize];
-        let closes = open.bytes >= BATCH_BYTES || known.is_some();
+        let closes = open.items.bytes() >= BATCH_BYTES || known.is_some();
         if closes && let Some(batch) = open.close(to.gateway) {
             self.closed.push(batch);
         }
@@ -221,7 +205,7 @@ mod tests {
             speed_mps: None,
             heading_deg: None,
         };
-        let entry = || Entry { friend: "f", display_name: "F", position: &position };
+        let entry = || Entry { friend: b"f", display_name: b"F", position: &position };
         out.upsert(to, Id::new(1), false, distance_dm, entry);
     }
 
@@ -231,7 +215,7 @@ mod tests {
             Item::Removal(removal) => removal.viewers.len(),
             _ => 1,
         };
-        batch.items.iter().map(count).collect()
+        batch.items.decode().unwrap().iter().map(count).collect()
     }
 
     #[test]
@@ -239,8 +223,8 @@ mod tests {
         let mut out = Outbox::default();
         out.begin();
         upsert(&mut out, address(0, 1, 5), 10);
-        out.removal(address(0, 2, 5), Id::new(1), RemovalReason::Silent, || "f");
         upsert(&mut out, address(0, 3, 5), 20);
+        out.removal(address(0, 2, 5), Id::new(1), RemovalReason::Silent, || b"f");
         upsert(&mut out, address(1, 4, 5), 20);
         out.begin();
         upsert(&mut out, address(0, 1, 5), 30);

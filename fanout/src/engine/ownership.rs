@@ -84,6 +84,7 @@ impl Engine {
             if link.says(Says::InView) {
                 let friend = self.slots.id(link.slot());
                 self.people.set_at(id, at, friend, Says::InView, false);
+                self.roll_digest(id, slot, friend, false);
             }
         }
     }

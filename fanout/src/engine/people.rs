@@ -9,6 +9,7 @@ use bytemuck::{Pod, Zeroable};
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::array::Array;
+use super::batch::Ahead;
 use super::blocks::{Blocks, Place, Word};
 use super::index::Index;
 use super::links::{IDS, SLOTS};
@@ -112,6 +113,13 @@ impl People {
         self.index.find(hash, |number| self.name_bytes(Id(number)) == name.as_bytes()).map(Id)
     }
 
+    /// The same, given whom the hash meant a while ago.
+    #[inline]
+    pub(super) fn find_ahead(&self, ahead: Ahead, name: &str) -> Option<Id> {
+        let still = |id: &Id| self.rows.as_slice()[id.index()].name != NONE && self.name_bytes(*id) == name.as_bytes();
+        ahead.id.filter(still).or_else(|| self.find_hashed(ahead.hash, name))
+    }
+
     /// The number of a name; a new one for a new name, to which the caller makes something refer.
     pub(super) fn named(&mut self, name: &str) -> Id {
         self.named_hashed(hash_of(name), name)
@@ -174,16 +182,24 @@ impl People {
 
     /// What friends call the user; the id where no list said.
     pub(super) fn display_name(&self, id: Id) -> &str {
-        self.display(id).map_or_else(|| self.name(id), |(_, display)| display)
+        str::from_utf8(self.called(id).1).unwrap_or_default()
+    }
+
+    /// The user's id, and what friends call the user, in UTF-8.
+    #[inline]
+    pub(super) fn called(&self, id: Id) -> (&[u8], &[u8]) {
+        let name = self.name_bytes(id);
+        (name, self.display(id).map_or(name, |(_, display)| display))
     }
 
     /// When the list was published that said what the user is called, and what it said.
-    fn display(&self, id: Id) -> Option<(i64, &str)> {
+    #[inline]
+    fn display(&self, id: Id) -> Option<(i64, &[u8])> {
         let place = self.word(id, Word::Display)?;
         let (prefix, rest) = self.names.bytes(place).split_at(10);
         let published_at = i64::from_le_bytes(prefix[..8].try_into().ok()?);
         let length = usize::from(u16::from_le_bytes([prefix[8], prefix[9]]));
-        Some((published_at, str::from_utf8(&rest[..length]).unwrap_or_default()))
+        Some((published_at, &rest[..length]))
     }
 
     /// Takes what somebody is called, unless a list that was published later said something else. True when it is
@@ -195,7 +211,7 @@ impl People {
                 if published_at < known_at {
                     return false;
                 }
-                let renamed = known != text;
+                let renamed = known != text.as_bytes();
                 if renamed || published_at != known_at {
                     self.set_display(id, Some((published_at, text)));
                 }

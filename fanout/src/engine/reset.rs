@@ -1,7 +1,6 @@
 //! Whole views for sessions that are due one, and what is said to sessions beside positions.
 
 use nearcast_schemas::delivery::{Reset, ResetEntry};
-use nearcast_schemas::digest::ViewDigest;
 
 use super::Engine;
 use super::join::{Walk, distance_dm};
@@ -72,21 +71,7 @@ impl Engine {
             sent += 1;
         }
         self.slots.set_sessions(slot, sessions);
-        let told = self.digest(id).0.to_i64();
-        if let Some(viewer) = self.viewer_mut(id) {
-            viewer.told = told;
-        }
         sent
-    }
-
-    /// The digest of a view and how many are in it.
-    fn digest(&self, id: Id) -> (ViewDigest, u32) {
-        let (mut digest, mut count) = (ViewDigest::default(), 0);
-        for link in self.people.online(id).iter().filter(|link| link.says(Says::InView)) {
-            digest.add(self.people.name(self.slots.id(link.slot())));
-            count += 1;
-        }
-        (digest, count)
     }
 
     /// A viewer's view, nearest first; friends at the same distance by their ids.
@@ -118,13 +103,10 @@ impl Engine {
     }
 
     pub(super) fn digest_due(&mut self, id: Id, out: &mut Outbox) {
-        let (digest, count) = self.digest(id);
-        let Some(viewer) = self.viewer_mut(id) else { return };
-        let before = std::mem::replace(&mut viewer.told, digest.to_i64());
-        if before == digest.to_i64() {
+        let (Some(digest), Some(slot)) = (self.viewer(id).map(|viewer| viewer.digest), self.people.slot(id)) else {
             return;
-        }
-        let Some(slot) = self.people.slot(id) else { return };
+        };
+        let count = self.people.online(id).iter().filter(|link| link.says(Says::InView)).count();
         self.stats.digests += self.each_session(slot, |to| out.digest(to, count, digest.to_i64()));
     }
 

@@ -11,6 +11,7 @@ use nearcast_schemas::ids::check_id;
 use nearcast_schemas::topics::partition_of;
 use serde::{Deserialize, Serialize};
 
+use super::batch::Ahead;
 use super::cold::Report;
 use super::out::Outbox;
 use super::ownership::SupersededSession;
@@ -213,8 +214,8 @@ impl Engine {
 
     /// In the replay after a restored copy: whether the copy knows this record already. If not, what time has overtaken
     /// by then of its user goes, as it did when the record came first.
-    pub(super) fn is_saved(&mut self, at: Stamp, user: &str, hash: u64, mode: Mode, out: &mut Outbox) -> bool {
-        let Some(id) = self.people.find_hashed(hash, user) else { return false };
+    pub(super) fn is_saved(&mut self, at: Stamp, user: &str, ahead: Ahead, mode: Mode, out: &mut Outbox) -> bool {
+        let Some(id) = self.people.find_ahead(ahead, user) else { return false };
         let Some(slot) = self.people.slot(id) else { return false };
         if at.offset < self.marks.of(slot) {
             return true;

@@ -191,8 +191,8 @@ impl Script {
     /// What sessions were told since the last call, an item a line, and that the state agrees with itself.
     pub(super) fn told(&mut self) -> Vec<String> {
         self.engine.check().unwrap();
-        let items = self.out.take().into_iter().flat_map(|batch| batch.items);
-        items.flat_map(|item| self.words(&item)).collect()
+        let items: Vec<_> = self.out.take().iter().flat_map(|batch| batch.items.decode().unwrap()).collect();
+        items.into_iter().flat_map(|item| self.words(&item)).collect()
     }
 
     fn words(&self, item: &Item) -> Vec<String> {

@@ -36,7 +36,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    const EMPTY: Self = Self { x: 0, y: 0, z: 0, state: 0 };
+    pub(super) const EMPTY: Self = Self { x: 0, y: 0, z: 0, state: 0 };
 
     /// The last position within the time to live.
     #[inline]
@@ -152,6 +152,9 @@ pub(super) struct Route {
     partition: u16,
 }
 
+/// Words of the row.
+const COLD_WORDS: usize = size_of::<Cold>() / 4;
+
 /// The number of no user: the slot is free.
 const NOBODY: u32 = u32::MAX;
 
@@ -166,7 +169,7 @@ pub(super) struct Slots {
     modes: FxHashMap<u32, ModeKept>,
     /// Watching sessions of those who have any.
     watching: FxHashMap<u32, Vec<Session>>,
-    /// List versions that reporting sessions wait for and that are higher than 32 bits.
+    /// List versions that the resets of reporting sessions wait for.
     waits: FxHashMap<u32, i64>,
 }
 
@@ -212,6 +215,12 @@ impl Slots {
     #[inline(always)]
     pub(super) fn all_hot(&self) -> &[Slot] {
         self.hot.as_slice()
+    }
+
+    /// What hits read of the viewer, by slot.
+    #[inline(always)]
+    pub(super) fn all_routes(&self) -> &[Route] {
+        self.routes.as_slice()
     }
 
     #[inline]
@@ -288,7 +297,7 @@ impl Slots {
             gateway: route.gateway,
             handle: route.handle,
             seen_ms: cold.seen_ms(now_ms),
-            waits_for: cold.waits_for().unwrap_or_else(|| self.waits[&slot]),
+            waits_for: if cold.waits() { self.waits[&slot] } else { 0 },
             generation: route.generation,
             cause: cold.cause(),
         });
@@ -303,20 +312,23 @@ impl Slots {
         hot.set(WATCHED, !sessions.watching.is_empty());
         let waits_for = sessions.reporting.map_or(0, |session| session.waits_for);
         let cold = self.cold_mut(slot);
-        let was_apart = cold.waits_for().is_none();
+        let waited = cold.waits();
         cold.set_latest(sessions.latest, sessions.left);
-        cold.set_waits_for(waits_for);
-        let is_apart = cold.waits_for().is_none();
+        cold.set_waits(waits_for > 0);
         if let Some(session) = sessions.reporting {
             debug_assert_eq!(session.hello, sessions.latest);
             cold.set_seen(session.seen_ms, session.cause);
             let route = &mut self.routes.as_mut_slice()[slot as usize];
             (route.gateway, route.handle, route.generation) = (session.gateway, session.handle, session.generation);
         }
-        if is_apart {
+        if waits_for > 0 {
             self.waits.insert(slot, waits_for);
-        } else if was_apart {
+        } else if waited {
             self.waits.remove(&slot);
+            // At a start many wait, and later few.
+            if self.waits.len() * 8 < self.waits.capacity() {
+                self.waits.shrink_to(self.waits.len() * 2);
+            }
         }
         if !sessions.watching.is_empty() {
             self.watching.insert(slot, sessions.watching);
@@ -357,28 +369,16 @@ impl Slots {
         }
     }
 
-    /// Begins to load what a pair check reads.
-    #[inline(always)]
-    pub(super) fn prefetch_hot(&self, slot: u32) {
-        prefetch(self.hot.as_slice(), slot as usize);
-    }
-
-    /// Begins to load what a hit reads of the viewer.
-    #[inline(always)]
-    pub(super) fn prefetch_route(&self, slot: u32) {
-        prefetch(self.routes.as_slice(), slot as usize);
-    }
-
     /// Begins to load what a record of the user reads.
     #[inline]
     pub(super) fn prefetch_own(&self, slot: u32) {
-        self.prefetch_hot(slot);
-        self.prefetch_route(slot);
-        let rows: &[[u32; 14]] = bytemuck::cast_slice(self.cold.as_slice());
+        prefetch(self.hot.as_slice(), slot as usize);
+        prefetch(self.routes.as_slice(), slot as usize);
+        let rows: &[[u32; COLD_WORDS]] = bytemuck::cast_slice(self.cold.as_slice());
         prefetch(rows, slot as usize);
         // The row may lie across two lines.
         let words: &[u32] = bytemuck::cast_slice(self.cold.as_slice());
-        prefetch(words, slot as usize * 14 + 13);
+        prefetch(words, slot as usize * COLD_WORDS + COLD_WORDS - 1);
     }
 
     /// The next slot in the user's list of the wheel.

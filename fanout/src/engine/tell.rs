@@ -53,15 +53,17 @@ impl Engine {
         let distance_dm = distance_dm(chord_squared);
         let Shown { friend, position } = *shown;
         let told = self.each_session(viewer, |to| {
-            let entry =
-                || Entry { friend: self.people.name(friend), display_name: self.people.display_name(friend), position };
+            let entry = || {
+                let (friend, display_name) = self.people.called(friend);
+                Entry { friend, display_name, position }
+            };
             out.upsert(to, friend, position.coarse, distance_dm, entry);
         });
         self.stats.upserts += told;
     }
 
     pub(super) fn tell_removed(&mut self, viewer: u32, friend: Id, reason: RemovalReason, out: &mut Outbox) {
-        let told = self.each_session(viewer, |to| out.removal(to, friend, reason, || self.people.name(friend)));
+        let told = self.each_session(viewer, |to| out.removal(to, friend, reason, || self.people.called(friend).0));
         match reason {
             RemovalReason::OutOfRange => self.stats.removals_out_of_range += told,
             RemovalReason::Silent => self.stats.removals_silent += told,

@@ -1,10 +1,9 @@
 //! What is known of a viewer beside the friends: one row a list, by partition.
 
+use nearcast_schemas::digest::ViewDigest;
+
 use super::Engine;
 use super::people::Id;
-
-/// No list was told yet, or the view in it was empty.
-const NOTHING: i64 = 0;
 
 /// A list is looked at this often for whether it is too old to keep; ms.
 const ROUND_MS: i64 = 600_000;
@@ -21,8 +20,8 @@ pub(super) struct Viewer {
     pub(super) version: i64,
     /// Append time of the list's last publication, ms since the epoch.
     pub(super) listed_ms: i64,
-    /// The digest of the view that the sessions know.
-    pub(super) told: i64,
+    /// Rolls with the view.
+    pub(super) digest: ViewDigest,
 }
 
 /// Goes round the lists.
@@ -46,11 +45,21 @@ impl Engine {
         self.partitions[partition].viewers.get_mut(row as usize)
     }
 
+    /// A friend came into the view of a viewer, or left it.
+    pub(super) fn roll_digest(&mut self, viewer: Id, viewer_slot: u32, friend: Id, came: bool) {
+        let Some(row) = self.people.viewer(viewer) else { return };
+        let partition = &mut self.partitions[self.slots.partition(viewer_slot)];
+        if let Some(viewer) = partition.viewers.get_mut(row as usize) {
+            let friend = self.people.name(friend);
+            if came { viewer.digest.add(friend) } else { viewer.digest.remove(friend) }
+        }
+    }
+
     pub(super) fn add_viewer(&mut self, id: Id, listed_ms: i64) {
         let partition = self.partition_of(id);
         let viewers = &mut self.partitions[partition].viewers;
         self.people.set_viewer(id, Some(viewers.len() as u32));
-        viewers.push(Viewer { id, radius_m: 0, version: NO_VERSION, listed_ms, told: NOTHING });
+        viewers.push(Viewer { id, radius_m: 0, version: NO_VERSION, listed_ms, digest: ViewDigest::default() });
     }
 
     /// Forgets the row; whether there was one.

@@ -66,7 +66,8 @@ impl Files {
         let Ok(entries) = fs::read_dir(&self.dir) else { return };
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let incarnation = name.strip_prefix(&*self.stem).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
+            let incarnation =
+                name.strip_prefix(&*self.stem).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".tmp"));
             let is_ours = incarnation.is_some_and(|number| number.parse::<i64>().is_ok());
             let is_left = || File::open(&path).is_ok_and(|file| file.try_lock().is_ok());
             if is_ours && is_left() {

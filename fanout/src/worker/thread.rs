@@ -281,7 +281,7 @@ impl EngineThread {
         let topic = self.topics.gateway(id);
         let delivery = self.deliveries.stamp(batch, incarnation, self.began.elapsed(), clock::now_ms());
         let mut bytes = Vec::with_capacity(1_024);
-        self.intake.codec.encode_batch(&delivery, &mut bytes);
+        self.intake.codec.encode_gathered(&delivery, &mut bytes);
         telemetry::batch_written(id, bytes.len(), delivery.items.len(), delivery.seq);
         let sent = Box::new(Sent::Batch { gateway, at: Instant::now() });
         self.log.write(BaseRecord::with_opaque_to(&topic, sent).partition(0).payload(&bytes[..]));

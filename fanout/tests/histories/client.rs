@@ -47,7 +47,7 @@ impl Phones {
                 epochs.insert(claimed.partition, claimed.epoch);
             }
         }
-        for item in &batch.items {
+        for item in &batch.items.decode().unwrap() {
             match item {
                 Item::Upsert(upsert) => {
                     for viewer in &upsert.viewers {

@@ -19,8 +19,12 @@ pub(super) fn read(from: &mut Reader<'_>) -> Result<DeliveryBatch, Fault> {
         sent_at: from.long()?,
         gateway_incarnation: from.long()?,
         epochs: from.items(2, |from| Ok(PartitionEpoch { partition: from.int()?, epoch: from.long()? }))?,
-        items: from.items(2, read_item)?,
+        items: read_items(from)?,
     })
+}
+
+pub(super) fn read_items(from: &mut Reader<'_>) -> Result<Vec<Item>, Fault> {
+    from.items(2, read_item)
 }
 
 fn read_item(from: &mut Reader<'_>) -> Result<Item, Fault> {
@@ -69,7 +73,7 @@ fn read_position(from: &mut Reader<'_>) -> Result<FriendPosition, Fault> {
     })
 }
 
-pub(super) fn write(batch: &DeliveryBatch, out: &mut Vec<u8>) {
+pub(super) fn write<I>(batch: &DeliveryBatch<I>, out: &mut Vec<u8>, items: impl FnOnce(&I, &mut Vec<u8>)) {
     write::string(&batch.worker, out);
     write::long(batch.worker_incarnation, out);
     write::long(batch.seq, out);
@@ -79,10 +83,10 @@ pub(super) fn write(batch: &DeliveryBatch, out: &mut Vec<u8>) {
         write::int(epoch.partition, out);
         write::long(epoch.epoch, out);
     });
-    write::items(&batch.items, out, write_item);
+    items(&batch.items, out);
 }
 
-fn write_item(item: &Item, out: &mut Vec<u8>) {
+pub(super) fn write_item(item: &Item, out: &mut Vec<u8>) {
     match item {
         Item::Upsert(upsert) => {
             write::long(0, out);
@@ -131,7 +135,7 @@ fn write_item(item: &Item, out: &mut Vec<u8>) {
     }
 }
 
-fn write_position(position: &FriendPosition, out: &mut Vec<u8>) {
+pub(super) fn write_position(position: &FriendPosition, out: &mut Vec<u8>) {
     write::double(position.lat, out);
     write::double(position.lon, out);
     write::long(position.at, out);

@@ -7,6 +7,7 @@
 pub mod avsc;
 mod delivery;
 mod error;
+mod items;
 mod list;
 mod location;
 mod notice;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use error::{DecodeError, Fault, SchemaError};
+pub use items::{ItemWriter, Items};
 pub use list::{Entries, VisibilityEntryRef, VisibilityListRef};
 pub use location::{FixRef, LocationEventRef, RouteRef};
 
@@ -133,7 +135,13 @@ impl Codec {
     /// Appends a worker's record of `<prefix>.gateway.<id>`.
     pub fn encode_batch(&self, batch: &DeliveryBatch, out: &mut Vec<u8>) {
         header(self.ids.delivery_batch, out);
-        delivery::write(batch, out);
+        delivery::write(batch, out, |items, out| write::items(items, out, delivery::write_item));
+    }
+
+    /// The same with items that are encoded already.
+    pub fn encode_gathered(&self, batch: &DeliveryBatch<Items>, out: &mut Vec<u8>) {
+        header(self.ids.delivery_batch, out);
+        delivery::write(batch, out, Items::write);
     }
 
     /// Appends the API's record of `<prefix>.gateway.<id>`.
