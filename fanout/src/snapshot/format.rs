@@ -246,7 +246,9 @@ pub(crate) mod tests {
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Result<(Head, Vec<(PartHead, Vec<u8>)>), ReadError> {
+    type Parts = Vec<(PartHead, Vec<u8>)>;
+
+    fn read(bytes: &[u8]) -> Result<(Head, Parts), ReadError> {
         let (mut reader, head) = SnapshotReader::begin(bytes)?;
         let mut parts = Vec::new();
         while let Some((head, rows)) = reader.part()? {
