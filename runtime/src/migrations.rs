@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use scylla::client::session::Session;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::value::{CqlValue, Row};
 use tokio::time::Instant;
 
@@ -209,6 +210,9 @@ impl Lock {
     }
 }
 
+/// How often a transaction is said whose outcome nobody knows: replicas that are slow for a moment time it out.
+const TRIES: u32 = 5;
+
 /// Runs a lightweight transaction on the lock and returns whether it is now `owner`'s: applied, or applied by an earlier
 /// attempt whose answer was lost on the way.
 async fn transact(
@@ -218,12 +222,20 @@ async fn transact(
     values: impl scylla::serialize::row::SerializeRow,
 ) -> Result<bool, CqlError> {
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| CqlError::statement("take the lock", error);
-    let rows = session
-        .query_unpaged(statement, values)
-        .await
-        .map_err(|error| failed(error.into()))?
-        .into_rows_result()
-        .map_err(|error| failed(error.into()))?;
+    let mut tries = 1;
+    let answer = loop {
+        match session.query_unpaged(statement, &values).await {
+            // Whether it was applied is not known; said again, the answer tells.
+            Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::WriteTimeout { .. }, _)))
+                if tries < TRIES =>
+            {
+                tries += 1;
+            }
+            answer => break answer,
+        }
+    };
+    let rows =
+        answer.map_err(|error| failed(error.into()))?.into_rows_result().map_err(|error| failed(error.into()))?;
     let columns = rows.column_specs().iter().map(|column| column.name().to_owned()).collect::<Vec<_>>();
     let row = rows.first_row::<Row>().map_err(|error| failed(error.into()))?;
     let value = |name: &str| {
