@@ -3,7 +3,8 @@
 //! It shortens a replay and nothing else: whatever is wrong with it, the worker begins from the log alone. The engine's
 //! thread copies some slots a tick ([`saver`]) and hands them to a thread that writes ([`writer`]); when all are written,
 //! the file takes the place of the last ([`files`]). The offsets in its head are those of before the copy, so that the
-//! state may be ahead of them and is never behind; each part says how far ahead it is (`engine/saved.rs`).
+//! state may be ahead of them and is never behind; each part says how far ahead it is (`engine/saved.rs`); and its end
+//! names the last records that had an effect, without which a log is another one (`worker/resume.rs`).
 //!
 //! A plain file, written and read from begin to end. Mapped memory would be no faster for that, a full disk would kill the
 //! process instead of failing a write, and a file that somebody else cuts short would too.

@@ -27,6 +27,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::topic_partition_list::Offset;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::claims::Claims;
 use crate::clock::BrokerClock;
@@ -153,10 +154,13 @@ async fn work(
         started = start(&config, &parts, &shutdown, broker, replay) => started,
     };
     let (thread, watch, writer) = started?;
-    tasks.spawn("fanout watch", watch.run(shutdown));
+    tasks.spawn("fanout watch", watch.run(shutdown.clone()));
     if let Some(writer) = writer {
+        let runtime = Handle::current();
         let run = move || {
             writer.run();
+            // The engine's thread has ended. Where it failed, its failure is the one to be told.
+            runtime.block_on(shutdown.begun());
             Ok::<_, Error>(())
         };
         tasks.spawn_thread("fanout snapshot", run).map_err(Error::Thread)?;

@@ -17,7 +17,8 @@
 //! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
 //!   maps beside, behind a bit that says so.
 //! - [`timers`]: a wheel that runs through the slots' rows for silences, and an ordered map for the rest.
-//! - [`saved`]: what came from the locations, copied out while records go on coming, and taken in by an engine that begins.
+//! - [`saved`]: what came from the locations, copied out as [`rows`](mod@rows) while records go on coming, and taken in
+//!   by an engine that begins.
 //! - The large arrays lie in huge pages ([`array`]); lists in segments that are cleaned ([`blocks`]).
 //!
 //! Invariant: a view is a function of the records of the last time to live, the lists, and the time, the band of the
@@ -40,6 +41,7 @@ mod ownership;
 mod people;
 mod prefetch;
 mod reset;
+mod rows;
 mod saved;
 #[cfg(test)]
 mod script;
@@ -83,7 +85,8 @@ pub use inspect::{Broken, Seen};
 pub use lists::LIST_KEPT_MS;
 pub use out::{BATCH_BYTES, Batch, Outbox};
 pub use reset::PART_ENTRIES;
-pub use saved::{BadRow, Copied, Row, SavedReport, SavedSession, SavedSuperseded, SavedUser, rows};
+pub use rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, rows};
+pub use saved::Copied;
 pub use session::{MAX_WATCHING, ResetCause};
 pub use stats::Stats;
 

@@ -1,4 +1,4 @@
-//! What the engine knows from the locations, as rows for a file, and back into an engine that begins.
+//! What the engine knows from the locations, as [`rows`](super::rows) for a file, and back into an engine that begins.
 //!
 //! Only what comes from the locations: lists are read again, views and generations follow ownership. The rows are copied
 //! some slots at a time while records go on coming, so each part of a copy stands at offsets of its own. Whoever was copied
@@ -6,96 +6,21 @@
 //! offset on, and no record needs to bear being taken twice. That costs eight bytes a user while the replay lasts.
 
 use nearcast_geo::{Cell, CoarsePosition, Ecef, Position};
-use nearcast_schemas::event::{Mode, NO_SESSION, Sharing};
+use nearcast_schemas::event::{Mode, NO_SESSION};
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::topics::partition_of;
-use serde::{Deserialize, Serialize};
 
 use super::batch::Ahead;
 use super::cold::Report;
 use super::out::Outbox;
 use super::ownership::SupersededSession;
 use super::people::{Id, hash_of};
+use super::rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, append, rows};
 use super::session::{MAX_WATCHING, NO_GENERATION, ResetCause, Session, Sessions};
 use super::{Engine, Stamp};
 
 /// Sessions are offsets below this.
 const HIGHEST_SESSION: i64 = (1 << 48) - 1;
-
-/// One row. Times are ms before the moment of the part, so that they take few bytes.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub enum Row<'a> {
-    /// A user who is online.
-    #[serde(borrow)]
-    User(Box<SavedUser<'a>>),
-    /// A session that a newer one took the place of.
-    #[serde(borrow)]
-    Superseded(SavedSuperseded<'a>),
-}
-
-/// What is known of a user who is online.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedUser<'a> {
-    /// The user's id.
-    pub user: &'a str,
-    /// The last record.
-    pub last_ago: i64,
-    /// Where it is not the default.
-    pub mode: Option<Mode>,
-    /// The last report, where there is a position.
-    pub report: Option<SavedReport>,
-    /// The coarse position that is shown: the cell, and its instant.
-    pub coarse: Option<(u64, i64)>,
-    /// The highest reporting session seen.
-    pub latest: i64,
-    /// Whether that one has left.
-    pub left: bool,
-    /// Its route.
-    #[serde(borrow)]
-    pub reporting: Option<SavedSession<'a>>,
-    /// Sessions that watch.
-    #[serde(borrow)]
-    pub watching: Vec<SavedSession<'a>>,
-}
-
-/// A report. `Debug` leaves the coordinates out: positions are secrets.
-#[derive(PartialEq, Serialize, Deserialize)]
-pub struct SavedReport {
-    lat: f64,
-    lon: f64,
-    at_ago: i64,
-    accuracy_m: Option<f32>,
-    speed_mps: Option<f32>,
-    heading_deg: Option<f32>,
-    sharing: Sharing,
-}
-
-impl std::fmt::Debug for SavedReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SavedReport").field("at_ago", &self.at_ago).finish_non_exhaustive()
-    }
-}
-
-/// One connected session.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedSession<'a> {
-    hello: i64,
-    gateway: &'a str,
-    incarnation: i64,
-    handle: i32,
-    seen_ago: i64,
-    /// The list version that its next reset waits for; 0 after the first.
-    pub waits_for: i64,
-}
-
-/// A session that a newer one took the place of.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
-pub struct SavedSuperseded<'a> {
-    partition: u16,
-    ago: i64,
-    #[serde(borrow)]
-    session: SavedSession<'a>,
-}
 
 /// How far a copy has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,23 +31,6 @@ pub enum Copied {
     Superseded(u64),
     /// Everything.
     All,
-}
-
-/// Bytes that are no rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a row cannot be read")]
-pub struct BadRow;
-
-/// The rows in bytes that [`Engine::save`] wrote.
-pub fn rows(mut bytes: &[u8]) -> impl Iterator<Item = Result<Row<'_>, BadRow>> {
-    std::iter::from_fn(move || {
-        if bytes.is_empty() {
-            return None;
-        }
-        let row = postcard::take_from_bytes(bytes).map_err(|_| BadRow);
-        bytes = row.as_ref().map_or(&[], |(_, rest)| rest);
-        Some(row.map(|(row, _)| row))
-    })
 }
 
 /// While a replay follows a restored copy: for each slot the offset from which on its user's records are news; 0 for all.
@@ -190,21 +98,21 @@ impl Engine {
 
     /// Takes the rows of one part of a copy. It stood at `now_ms`, and at these offsets of the partitions of the
     /// locations: all records below had their effect. Later parts after earlier ones; records and lists after all
-    /// parts; then [`Engine::replayed`]. Returns how many users and sessions were not too old.
+    /// parts; then [`Engine::replayed`]. Whoever is too old by now is left out. Returns how many rows there were.
     ///
     /// # Errors
     /// When the bytes are no rows. The engine is of no use then.
     pub fn restore(&mut self, now_ms: i64, next: &[i64], bytes: &[u8]) -> Result<u64, BadRow> {
         self.now_ms = self.now_ms.max(now_ms);
-        let mut restored = 0;
+        let mut count = 0;
         for row in rows(bytes) {
-            let used = match row? {
+            match row? {
                 Row::User(row) => self.restore_user(&row, now_ms, next)?,
                 Row::Superseded(row) => self.restore_superseded(&row, now_ms)?,
-            };
-            restored += u64::from(used);
+            }
+            count += 1;
         }
-        Ok(restored)
+        Ok(count)
     }
 
     /// The replay has passed all offsets of the restored parts.
@@ -245,7 +153,9 @@ impl Engine {
             last_ago: now_ms - self.slots.cold(slot).last_record_ms(now_ms),
             mode: self.slots.mode(slot).filter(|mode| *mode != Mode::default()),
             report,
-            coarse: self.coarse_shown(id).map(|shown| (u64::from(shown.cell), now_ms - shown.at_ms)),
+            coarse: self
+                .coarse_shown(id)
+                .map(|shown| SavedCell { cell: shown.cell.into(), at_ago: now_ms - shown.at_ms }),
             latest,
             left,
             reporting: reporting.as_ref().map(|session| self.saved_session(session)),
@@ -265,7 +175,7 @@ impl Engine {
         SavedSuperseded { partition, ago: self.now_ms - known.at_ms, session: self.saved_session(&known.session) }
     }
 
-    fn restore_user(&mut self, row: &SavedUser<'_>, now_ms: i64, next: &[i64]) -> Result<bool, BadRow> {
+    fn restore_user(&mut self, row: &SavedUser<'_>, now_ms: i64, next: &[i64]) -> Result<(), BadRow> {
         check_id(row.user).map_err(|_| BadRow)?;
         let partitions = i32::try_from(next.len()).map_err(|_| BadRow)?.max(1);
         let mark = *next.get(partition_of(row.user.as_bytes(), partitions) as usize).ok_or(BadRow)?;
@@ -273,7 +183,7 @@ impl Engine {
         let oldest_ms = self.now_ms - self.settings.ttl_ms;
         let last_ms = now_ms.saturating_sub(row.last_ago);
         if last_ms <= oldest_ms {
-            return Ok(false);
+            return Ok(());
         }
         let (id, slot, is_new) = self.slot_for(row.user, last_ms);
         self.marks.set(slot, mark);
@@ -288,15 +198,15 @@ impl Engine {
         }
         self.arm_mode(id, slot);
         self.share(slot);
-        if let Some((cell, ago)) = row.coarse {
+        if let Some(SavedCell { cell, at_ago }) = row.coarse {
             let cell = Cell::try_from(cell).map_err(|_| BadRow)?;
-            self.restore_coarse(id, slot, CoarsePosition { cell, at_ms: now_ms.saturating_sub(ago) });
+            self.restore_coarse(id, slot, CoarsePosition { cell, at_ms: now_ms.saturating_sub(at_ago) });
         }
         if is_new {
             let at_ms = self.silent_at(slot);
             self.wheel.add(&mut self.slots, slot, at_ms, self.now_ms);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// A slot without anything in it, and whether it is to be put into the wheel: whoever lost a slot during the copy and
@@ -351,18 +261,17 @@ impl Engine {
         }
     }
 
-    fn restore_superseded(&mut self, row: &SavedSuperseded<'_>, now_ms: i64) -> Result<bool, BadRow> {
+    fn restore_superseded(&mut self, row: &SavedSuperseded<'_>, now_ms: i64) -> Result<(), BadRow> {
         let partition = usize::from(row.partition);
         if partition >= self.partitions.len() {
             return Err(BadRow);
         }
         let at_ms = now_ms.saturating_sub(row.ago);
-        let is_young = at_ms > self.now_ms - self.settings.ttl_ms;
-        if is_young {
+        if at_ms > self.now_ms - self.settings.ttl_ms {
             let session = self.restored_session(&row.session, now_ms);
             self.superseded.push_back(SupersededSession { partition, session, at_ms });
         }
-        Ok(is_young)
+        Ok(())
     }
 }
 
@@ -379,10 +288,4 @@ fn restored_report(row: &SavedUser<'_>, now_ms: i64) -> Result<Option<(Report, E
         sharing: saved.sharing,
     };
     Ok(Some((report, Ecef::from(position))))
-}
-
-fn append(row: &Row<'_>, bytes: &mut Vec<u8>) {
-    let before = std::mem::take(bytes);
-    // A row holds nothing that cannot be written, and memory does not end.
-    *bytes = postcard::to_extend(row, before).unwrap_or_default();
 }

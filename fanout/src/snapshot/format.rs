@@ -1,7 +1,7 @@
 //! The form of the file: frames, each with its length and a checksum. Without I/O of its own.
 //!
 //! A magic number with the version; a frame that says what the snapshot is of; a frame for each part of the copy; a frame
-//! with the counts. A checksum covers the frame's number and length too, so that whatever is changed, cut, doubled or put
+//! with the counts, and with the records that the log must still have. A checksum covers the frame's number and length too, so that whatever is changed, cut, doubled or put
 //! elsewhere is seen.
 
 use std::io::{self, Read, Write};
@@ -55,8 +55,6 @@ pub(crate) struct Head {
     pub(crate) identity: Identity,
     /// The offset to be read next, of each partition of the locations.
     pub(crate) next: Vec<i64>,
-    /// The last record before it, which binds the snapshot to the records themselves.
-    pub(crate) last: Vec<Option<LastRead>>,
     /// By the broker's clock, ms since the epoch.
     pub(crate) now_ms: i64,
 }
@@ -74,7 +72,26 @@ pub(crate) struct PartHead {
 enum Frame {
     Head(Head),
     Part(PartHead),
-    End { parts: u64, rows: u64 },
+    End { parts: u64, rows: u64, last: Vec<Option<LastRead>> },
+}
+
+/// What comes after the head.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    /// A part, and its rows.
+    Part(PartHead, Rows<'a>),
+    /// All that was written was there. The last record that had been read of each partition by then, if any: it binds
+    /// the snapshot to the records themselves, none of which may have had an effect on a part and be gone from the log.
+    End(Vec<Option<LastRead>>),
+}
+
+/// Bytes of rows. `Debug` leaves them out: they hold positions.
+pub(crate) struct Rows<'a>(pub(crate) &'a [u8]);
+
+impl std::fmt::Debug for Rows<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
 }
 
 /// Why a file cannot be read to its end.
@@ -120,8 +137,8 @@ impl<W: Write> SnapshotWriter<W> {
     }
 
     /// Returns what was written to, and how many rows and bytes that were.
-    pub(crate) fn end(mut self) -> io::Result<(W, u64, u64)> {
-        self.frame(&Frame::End { parts: self.parts, rows: self.rows }, &[])?;
+    pub(crate) fn end(mut self, last: Vec<Option<LastRead>>) -> io::Result<(W, u64, u64)> {
+        self.frame(&Frame::End { parts: self.parts, rows: self.rows, last }, &[])?;
         self.to.flush()?;
         Ok((self.to, self.rows, self.bytes))
     }
@@ -165,20 +182,20 @@ impl<R: Read> SnapshotReader<R> {
         }
     }
 
-    /// The next part and its rows; `None` after the last, when all that was written is there.
-    pub(crate) fn part(&mut self) -> Result<Option<(PartHead, &[u8])>, ReadError> {
-        let (parts, rows) = (self.parts, self.rows);
-        // Told apart before anything is borrowed for the caller.
+    /// What comes next; nothing after the end.
+    pub(crate) fn next(&mut self) -> Result<Piece<'_>, ReadError> {
+        let counted = (self.parts, self.rows);
         self.read_frame()?;
         match postcard::take_from_bytes::<Frame>(&self.payload) {
             Ok((Frame::Part(head), bytes)) => {
                 self.parts += 1;
-                self.rows = rows.saturating_add(head.rows);
-                Ok(Some((head, bytes)))
+                self.rows = self.rows.saturating_add(head.rows);
+                Ok(Piece::Part(head, Rows(bytes)))
             }
-            Ok((Frame::End { parts: of_parts, rows: of_rows }, [])) if (of_parts, of_rows) == (parts, rows) => {
-                if self.from.read(&mut [0])? == 0 { Ok(None) } else { Err(ReadError::Torn("it goes on after its end")) }
-            }
+            Ok((Frame::End { parts, rows, last }, [])) if (parts, rows) == counted => match self.from.read(&mut [0])? {
+                0 => Ok(Piece::End(last)),
+                _ => Err(ReadError::Torn("it goes on after its end")),
+            },
             _ => Err(ReadError::Torn("its parts are not those that were counted")),
         }
     }
@@ -228,8 +245,11 @@ pub(crate) mod tests {
             coarse_resolution: 7,
             coarse_period_ms: 300_000,
         };
-        let last = vec![Some(LastRead { offset: 8, append_ms: 1_700_000_000_000 }), None];
-        Head { identity, next: vec![9, 0], last, now_ms: 1_700_000_000_010 }
+        Head { identity, next: vec![9, 0], now_ms: 1_700_000_000_010 }
+    }
+
+    pub(crate) fn last() -> Vec<Option<LastRead>> {
+        vec![Some(LastRead { offset: 11, append_ms: 1_700_000_000_020 }), None]
     }
 
     fn part(next: i64, rows: u64) -> PartHead {
@@ -241,26 +261,28 @@ pub(crate) mod tests {
         writer.part(part(10, 2), b"two rows").unwrap();
         writer.part(part(12, 0), b"").unwrap();
         writer.part(part(12, 1), b"a row").unwrap();
-        let (bytes, rows, length) = writer.end().unwrap();
+        let (bytes, rows, length) = writer.end(last()).unwrap();
         assert_eq!((rows, length), (3, bytes.len() as u64));
         bytes
     }
 
     type Parts = Vec<(PartHead, Vec<u8>)>;
 
-    fn read(bytes: &[u8]) -> Result<(Head, Parts), ReadError> {
+    fn read(bytes: &[u8]) -> Result<(Head, Parts, Vec<Option<LastRead>>), ReadError> {
         let (mut reader, head) = SnapshotReader::begin(bytes)?;
         let mut parts = Vec::new();
-        while let Some((head, rows)) = reader.part()? {
-            parts.push((head, rows.to_vec()));
+        loop {
+            match reader.next()? {
+                Piece::Part(head, rows) => parts.push((head, rows.0.to_vec())),
+                Piece::End(last) => return Ok((head, parts, last)),
+            }
         }
-        Ok((head, parts))
     }
 
     #[test]
     fn comes_back_as_it_was_written() {
-        let (read_head, parts) = read(&sample()).unwrap();
-        assert_eq!(read_head, head());
+        let (read_head, parts, read_last) = read(&sample()).unwrap();
+        assert_eq!((read_head, read_last), (head(), last()));
         let expect = [(part(10, 2), b"two rows".to_vec()), (part(12, 0), Vec::new()), (part(12, 1), b"a row".to_vec())];
         assert_eq!(parts, expect);
     }

@@ -1,11 +1,11 @@
-//! Reading a snapshot into an engine that begins. What it is of is compared with the log in between, by the caller.
+//! Reading a snapshot into an engine that begins. Whether the log still has its records is the caller's question.
 
 use std::fs::File;
 use std::io::{self, BufReader};
 
 use super::Unusable;
 use super::files::Files;
-use super::format::{Head, Identity, ReadError, SnapshotReader};
+use super::format::{Head, Identity, LastRead, Piece, ReadError, SnapshotReader};
 use crate::engine::Engine;
 
 /// A file whose head was read.
@@ -38,7 +38,7 @@ pub(crate) fn open(files: &Files, own: &Identity, partitions: usize) -> Result<O
     if let Some(what) = own.differs(&head.identity) {
         return Err(Unusable::Foreign(format!("it is of {what}")));
     }
-    if (head.next.len(), head.last.len()) != (partitions, partitions) {
+    if head.next.len() != partitions {
         return Err(Unusable::Foreign("it is of other partitions of the locations".to_owned()));
     }
     Ok(Some(Opened { head, reader }))
@@ -50,8 +50,15 @@ pub(crate) fn is_old(head: &Head, by_time: &[i64], ttl_ms: i64, now_ms: i64) -> 
     now_ms.saturating_sub(head.now_ms) >= ttl_ms || head.next.iter().zip(by_time).any(|(next, by_time)| by_time > next)
 }
 
-/// Gives all parts to a new engine, and lets go of what is too old by the last of them; returns how many rows there were.
-/// `go_on` is asked after each part, with the rows so far, and may end it.
+/// What a whole file held.
+pub(crate) struct Restored {
+    pub(crate) engine: Engine,
+    /// The last record that had been read of each partition.
+    pub(crate) last: Vec<Option<LastRead>>,
+    pub(crate) rows: u64,
+}
+
+/// Gives all parts to a new engine. `go_on` is asked after each part, with the rows so far, and may end it.
 ///
 /// # Errors
 /// When the file is not as it was written. The engine is of no use then.
@@ -59,20 +66,25 @@ pub(crate) fn restore(
     opened: Opened,
     mut engine: Engine,
     mut go_on: impl FnMut(u64) -> bool,
-) -> Result<(Engine, u64), Unusable> {
+) -> Result<Restored, Unusable> {
     let Opened { head, mut reader } = opened;
     let mut rows = 0;
-    while let Some((part, bytes)) = reader.part()? {
-        if part.next.len() != head.next.len() {
-            return Err(Unusable::Torn("a part is of other partitions".to_owned()));
+    loop {
+        match reader.next()? {
+            Piece::Part(part, bytes) if part.next.len() == head.next.len() => {
+                let count = engine.restore(part.now_ms, &part.next, bytes.0);
+                if count.map_err(|bad| Unusable::Torn(bad.to_string()))? != part.rows {
+                    return Err(Unusable::Torn("a part has other rows than were counted".to_owned()));
+                }
+                rows += part.rows;
+            }
+            Piece::End(last) if last.len() == head.next.len() => return Ok(Restored { engine, last, rows }),
+            _ => return Err(Unusable::Torn("a part is of other partitions".to_owned())),
         }
-        engine.restore(part.now_ms, &part.next, bytes).map_err(|bad| Unusable::Torn(bad.to_string()))?;
-        rows += part.rows;
         if !go_on(rows) {
             return Err(Unusable::Unread("the worker is to end".to_owned()));
         }
     }
-    Ok((engine, rows))
 }
 
 #[cfg(test)]

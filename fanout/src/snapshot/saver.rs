@@ -34,7 +34,9 @@ struct Pass {
 /// Where the reading of the locations stands.
 #[derive(Clone, Copy)]
 pub(crate) struct Reading<'a> {
+    /// The offset to be read next, of each partition.
     pub(crate) next: &'a [i64],
+    /// The last record that was read of each.
     pub(crate) last: &'a [Option<LastRead>],
 }
 
@@ -44,7 +46,8 @@ impl Saver {
         (Self { identity, every, jobs, waiting: None, pass: None, due: Duration::ZERO }, receiver)
     }
 
-    /// Copies what is due by now. The engine has taken all records below `reading.next`, and no others.
+    /// Copies what is due by now. The engine has taken all records below `reading.next`, and no others. `now` is by a
+    /// monotonic clock.
     pub(crate) fn tick(&mut self, engine: &Engine, reading: Reading<'_>, now: Duration) {
         if let Some(job) = self.waiting.take()
             && !self.hand_over(job)
@@ -55,8 +58,8 @@ impl Saver {
             if now >= self.due {
                 self.due = now + self.every;
                 self.pass = Some(Pass { began: now, at: Copied::Slots(0) });
-                let (next, last) = (reading.next.to_vec(), reading.last.to_vec());
-                let head = Head { identity: self.identity.clone(), next, last, now_ms: engine.now_ms() };
+                let (identity, next) = (self.identity.clone(), reading.next.to_vec());
+                let head = Head { identity, next, now_ms: engine.now_ms() };
                 self.hand_over(Job::Begin(Box::new(head)));
             }
             return;
@@ -73,7 +76,7 @@ impl Saver {
         // What waits goes first; the pass ends in the next tick then.
         if at == Copied::All && self.waiting.is_none() {
             self.pass = None;
-            self.hand_over(Job::End);
+            self.hand_over(Job::End(reading.last.to_vec()));
         }
     }
 

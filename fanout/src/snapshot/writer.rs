@@ -6,16 +6,16 @@ use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use super::files::Files;
-use super::format::{Head, PartHead, SnapshotWriter};
+use super::format::{Head, LastRead, PartHead, SnapshotWriter};
 
-/// What the engine's thread hands over.
-#[derive(Debug)]
+/// What the engine's thread hands over. Without `Debug`: rows hold positions.
 pub(crate) enum Job {
     /// A pass begins; an unfinished one before it is dropped.
     Begin(Box<Head>),
+    /// A part, and its rows.
     Part(PartHead, Vec<u8>),
-    /// The pass is whole.
-    End,
+    /// The pass is whole. The last record that was read of each partition of the locations.
+    End(Vec<Option<LastRead>>),
 }
 
 /// Writes one pass after the other.
@@ -62,9 +62,9 @@ impl Writer {
                     pass.to.part(head, &rows)?;
                 }
             }
-            Job::End => {
+            Job::End(last) => {
                 if let Some(Pass { to, began }) = self.pass.take() {
-                    let (file, rows, bytes) = to.end()?;
+                    let (file, rows, bytes) = to.end(last)?;
                     self.files.keep(file.get_ref())?;
                     super::written(rows, bytes, began.elapsed());
                 }
@@ -78,8 +78,8 @@ impl Writer {
 mod tests {
     use std::sync::mpsc;
 
-    use super::super::format::SnapshotReader;
-    use super::super::format::tests::head;
+    use super::super::format::tests::{head, last};
+    use super::super::format::{Piece, SnapshotReader};
     use super::*;
 
     fn run(files: &Files, jobs: Vec<Job>) {
@@ -95,6 +95,10 @@ mod tests {
         Job::Begin(Box::new(head()))
     }
 
+    fn end() -> Job {
+        Job::End(last())
+    }
+
     fn part() -> Job {
         Job::Part(PartHead { now_ms: 1, next: vec![9, 0], rows: 1 }, b"row".to_vec())
     }
@@ -105,27 +109,29 @@ mod tests {
         let files = Files::new(dir.path(), "p", "w", 1);
         run(&files, vec![begin(), part()]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        run(&files, vec![begin(), begin(), part(), part(), Job::End]);
+        run(&files, vec![begin(), begin(), part(), part(), end()]);
         run(&files, vec![begin(), part()]);
         let (mut reader, read) = SnapshotReader::begin(File::open(files.last()).unwrap()).unwrap();
         assert_eq!(read, head());
-        assert!(reader.part().unwrap().is_some() && reader.part().unwrap().is_some());
-        assert!(reader.part().unwrap().is_none());
+        for _ in 0..2 {
+            assert!(matches!(reader.next(), Ok(Piece::Part(..))));
+        }
+        assert!(matches!(reader.next(), Ok(Piece::End(read)) if read == last()));
     }
 
     #[test]
     fn a_pass_that_cannot_be_written_ends_nothing_and_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let files = Files::new(dir.path(), "p", "w", 1);
-        run(&files, vec![begin(), Job::End]);
+        run(&files, vec![begin(), end()]);
         assert!(files.last().exists());
         // A directory in the way of the file.
         let temporary = dir.path().join("p.w.1.tmp");
         std::fs::create_dir(&temporary).unwrap();
-        run(&files, vec![begin(), part(), Job::End]);
+        run(&files, vec![begin(), part(), end()]);
         assert!(!files.last().exists());
         std::fs::remove_dir(&temporary).unwrap();
-        run(&files, vec![part(), Job::End, begin(), part(), Job::End]);
+        run(&files, vec![part(), end(), begin(), part(), end()]);
         assert!(files.last().exists());
     }
 }

@@ -1,8 +1,9 @@
 //! The beginning from a snapshot: compares it with the log before it is believed.
 //!
 //! A topic that was deleted and made again has its name and may have its offsets. librdkafka's Rust client tells no topic
-//! ids, and a log that was restored from a copy would have the same one. So a snapshot is bound to the records themselves:
-//! the last one that was read of each partition must stand at its offset and have its append time.
+//! ids, and a log that lost its end in a power cut would have the same one. So a snapshot is bound to the records
+//! themselves: the last one of each partition that had been read when it was whole must stand at its offset and have its
+//! append time. Then all records before it, whose effects it holds, are those of the log.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,9 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::engine::{Engine, Outbox, Settings};
 use crate::snapshot::files::Files;
-use crate::snapshot::format::{Head, Identity, LastRead};
-use crate::snapshot::{self, Unusable, load};
+use crate::snapshot::format::{Identity, LastRead};
+use crate::snapshot::load::{self, Restored};
+use crate::snapshot::{self, Unusable};
 
 /// How long the comparison may wait for records.
 const COMPARE_WITHIN: Duration = Duration::from_secs(10);
@@ -29,6 +31,7 @@ pub(crate) struct Beginning {
     pub(crate) engine: Engine,
     /// The offset to be read next, of each partition.
     pub(crate) next: Vec<i64>,
+    /// The last record of each that had an effect, or comes again.
     pub(crate) last: Vec<Option<LastRead>>,
     /// By the broker's clock, ms since the epoch, if it is known.
     pub(crate) now_ms: Option<i64>,
@@ -81,9 +84,6 @@ impl Resume<'_> {
         if load::is_old(&head, self.by_time, self.settings.ttl_ms, clock::now_ms()) {
             return Err(Unusable::Old);
         }
-        self.replay.not_ready("comparing the snapshot with the log");
-        self.compare(&head).await?;
-
         let (replay, stop, settings) = (self.replay.clone(), self.stop.clone(), self.settings);
         let restored = blocking(move || {
             load::restore(opened, Engine::new(settings), |rows| {
@@ -91,30 +91,33 @@ impl Resume<'_> {
                 !stop.is_begun()
             })
         });
-        let (mut engine, rows) = restored.await?;
+        let Restored { mut engine, last, rows } = restored.await?;
+        self.replay.not_ready("comparing the snapshot with the log");
+        self.compare(&last).await?;
         let now_ms = engine.now_ms().max(head.now_ms);
         // Whoever fell silent while the copy was made was copied before or not at all.
         engine.sweep(now_ms, &mut Outbox::default());
         snapshot::loaded(rows, age_ms, began.elapsed());
         // Of a partition without a record that was read there is nothing in the snapshot.
-        let places = head.next.iter().zip(&head.last).zip(self.by_time);
+        let places = head.next.iter().zip(&last).zip(self.by_time);
         let next = places.map(|((&next, last), &by_time)| if last.is_some() { next } else { by_time }).collect();
-        Ok(Some(Beginning { engine, next, last: head.last, now_ms: Some(now_ms) }))
+        Ok(Some(Beginning { engine, next, last, now_ms: Some(now_ms) }))
     }
 
-    async fn compare(&self, head: &Head) -> Result<(), Unusable> {
+    async fn compare(&self, last: &[Option<LastRead>]) -> Result<(), Unusable> {
         let topic = &self.identity.topic;
         let unread = |error: &dyn std::fmt::Display| Unusable::Unread(format!("not compared with the log: {error}"));
-        for (partition, (&next, last)) in head.next.iter().zip(&head.last).enumerate() {
+        for (partition, last) in last.iter().enumerate() {
+            let Some(LastRead { offset, .. }) = last else { continue };
             let ends = self.kafka.watermarks(topic, partition as i32).await;
             let (begin, end) = ends.map_err(|error| unread(&error))?;
-            if next > end || last.is_some_and(|last| last.offset < begin) {
-                let what = format!("partition {partition} goes from {begin} to {end}, and the snapshot to {next}");
+            if !(begin..end).contains(offset) {
+                let what = format!("partition {partition} goes from {begin} to {end}, and has no offset {offset}");
                 return Err(Unusable::Foreign(what));
             }
         }
         let reader = self.kafka.reader().map_err(|error| unread(&error))?;
-        let (topic, last, stop) = (topic.clone(), head.last.clone(), self.stop.clone());
+        let (topic, last, stop) = (topic.clone(), last.to_vec(), self.stop.clone());
         blocking(move || match are_there(&reader, &topic, &last, &stop) {
             Ok(None) => Ok(()),
             Ok(Some(unusable)) => Err(unusable),

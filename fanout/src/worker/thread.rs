@@ -251,7 +251,9 @@ impl EngineThread {
     fn save(&mut self, now: Duration) {
         let Intake { engine, next, last, .. } = &self.intake;
         if let Some(saver) = &mut self.saver {
+            let began = Instant::now();
             saver.tick(engine, Reading { next, last }, now);
+            metrics::histogram!("nearcast_fanout_snapshot_copy_seconds").record(began.elapsed().as_secs_f64());
         }
     }
 
