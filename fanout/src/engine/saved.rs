@@ -289,3 +289,129 @@ fn restored_report(row: &SavedUser<'_>, now_ms: i64) -> Result<Option<(Report, E
     };
     Ok(Some((report, Ecef::from(position))))
 }
+
+#[cfg(test)]
+mod tests {
+    use nearcast_schemas::event::{LocationKind, Role, Sharing};
+
+    use super::super::script::{Script, TTL_MS, east, mode};
+    use super::*;
+
+    fn copy(engine: &Engine) -> Vec<u8> {
+        let (mut at, mut bytes) = (Copied::Slots(0), Vec::new());
+        while at != Copied::All {
+            at = engine.save(at, 1, &mut bytes).0;
+        }
+        bytes
+    }
+
+    /// Another worker goes on from a copy that knows all records so far.
+    fn restart(script: &mut Script) {
+        let mut engine = Engine::new(script.engine.settings);
+        engine.restore(script.engine.now_ms(), &[script.offset], &copy(&script.engine)).unwrap();
+        script.engine = engine;
+    }
+
+    #[test]
+    fn a_copy_comes_back_as_it_was() {
+        let mut script = Script::new();
+        for (at, user) in ["alice", "bob", "carol"].into_iter().enumerate() {
+            let session = script.hello(user, Role::Reporting, 1, Some(east(100.0 * at as f64)));
+            script.hello(user, Role::Watching, 1, None);
+            script.pass(1_000);
+            script.presence(user, session, false);
+        }
+        script.mode("alice", mode(Sharing::Hidden, 2));
+        script.mode("bob", mode(Sharing::Coarse, 3));
+        let event = script.event("carol", LocationKind::Erase, None, None);
+        script.send("carol", event);
+        let before = copy(&script.engine);
+        restart(&mut script);
+        script.engine.check().unwrap();
+        assert_eq!(rows(&copy(&script.engine)).collect::<Vec<_>>(), rows(&before).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_record_that_the_copy_knows_is_not_taken_again() {
+        let mut script = Script::new();
+        script.hello("bob", Role::Reporting, 1, Some(east(0.0)));
+        script.mode("bob", mode(Sharing::Hidden, 2));
+        let begun = script.offset;
+        // On its way when the pause began, and of no more use when it is over: taken again, it would be shown.
+        let mut late = script.event("bob", LocationKind::Fix, None, Some(east(50.0)));
+        late.mode = Mode::default();
+        script.send("bob", late.clone());
+        script.mode("bob", mode(Sharing::Exact, 3));
+        let before = copy(&script.engine);
+        restart(&mut script);
+        script.offset = begun;
+        script.send("bob", late);
+        script.mode("bob", mode(Sharing::Exact, 3));
+        assert_eq!((script.engine.stats().records, script.engine.stats().records_saved), (2, 2));
+        assert_eq!(copy(&script.engine), before);
+    }
+
+    #[test]
+    fn who_was_silent_for_the_time_to_live_begins_anew_in_the_replay() {
+        let end = |is_restarted: bool| {
+            let mut script = Script::new();
+            let first = script.hello("bob", Role::Reporting, 1, Some(east(0.0)));
+            script.hello("bob", Role::Reporting, 1, None);
+            script.mode("bob", mode(Sharing::Hidden, 2));
+            if is_restarted {
+                restart(&mut script);
+                script.now_ms += TTL_MS;
+            } else {
+                script.pass(TTL_MS);
+            }
+            let mut event = script.event("bob", LocationKind::Fix, Some(first), Some(east(50.0)));
+            event.mode = Mode::default();
+            script.send("bob", event);
+            script.pass(0);
+            script.engine.check().unwrap();
+            copy(&script.engine)
+        };
+        assert_eq!(end(true), end(false));
+    }
+
+    #[test]
+    fn a_supersession_that_nobody_owned_is_in_the_copy() {
+        let mut script = Script::new();
+        script.hello("alice", Role::Reporting, 0, None);
+        script.hello("alice", Role::Reporting, 0, None);
+        restart(&mut script);
+        script.own(1);
+        assert_eq!(script.told(), ["alice: superseded", "alice#2: reset v0 []"]);
+    }
+
+    #[test]
+    fn what_is_too_old_by_now_is_left_out() {
+        let mut script = Script::new();
+        script.hello("alice", Role::Reporting, 0, Some(east(0.0)));
+        script.hello("alice", Role::Reporting, 0, None);
+        let (bytes, now_ms) = (copy(&script.engine), script.now_ms);
+        let restored = |later_ms| {
+            let mut engine = Engine::new(script.engine.settings);
+            // A part of the same copy that came later tells the time.
+            engine.restore(now_ms + later_ms, &[9], &[]).unwrap();
+            assert_eq!(engine.restore(now_ms, &[9], &bytes), Ok(2));
+            (engine.users(), engine.superseded.len())
+        };
+        assert_eq!(restored(TTL_MS - 1), (1, 1));
+        assert_eq!(restored(TTL_MS), (0, 0));
+    }
+
+    #[test]
+    fn rows_that_no_engine_wrote_are_refused() {
+        let check = |bytes: &[u8]| {
+            let mut engine = Engine::new(Script::new().engine.settings);
+            assert_eq!(engine.restore(1_700_000_000_000, &[9], bytes), Err(BadRow));
+        };
+        check(&[7]);
+        let mut script = Script::new();
+        script.hello("alice", Role::Reporting, 0, Some(east(0.0)));
+        let bytes = copy(&script.engine);
+        check(&bytes[..bytes.len() - 1]);
+        check(&[&bytes[..], b"\0"].concat());
+    }
+}
