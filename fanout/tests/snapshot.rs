@@ -43,6 +43,17 @@ impl Town {
         }
     }
 
+    /// Deletes the locations and makes them again.
+    async fn begin_anew(&mut self) {
+        let (kafka, topic) = (&self.stack.kafka, self.stack.topics.locations());
+        kafka.delete_topic(&topic).await.unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while kafka.partition_count(&topic).await.unwrap().is_some() {
+            assert!(Instant::now() < deadline, "the topic goes");
+        }
+        self.stack = Stack::real_with(&self.stack.deployment.prefix, 2, &["g0"]).await;
+    }
+
     async fn worker(&self) -> Running {
         let worker = self.stack.worker_with(Config { snapshot_dir: self.dir.path().to_owned(), ..config("w/0") }).await;
         worker.ready().await;
@@ -126,20 +137,22 @@ async fn a_torn_snapshot_is_ignored() {
 async fn a_snapshot_of_another_log_is_ignored() {
     let mut town = Town::new().await;
     town.save().await;
-    // The topic of the same name has other records at the same offsets.
-    let (kafka, topic) = (&town.stack.kafka, town.stack.topics.locations());
-    kafka.delete_topic(&topic).await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while kafka.partition_count(&topic).await.unwrap().is_some() {
-        assert!(Instant::now() < deadline, "the topic goes");
-    }
-    town.stack = Stack::real_with(&town.stack.deployment.prefix.clone(), 2, &["g0"]).await;
+    // The topic of the same name has fewer records.
+    town.begin_anew().await;
+    town.stack.hello("alice", "g0", 1, 1, 0.0).await;
+    town.resume("foreign", 1, &[]).await;
+    assert!(!town.file().exists(), "it will never be of use");
+    // It has other records at the same offsets.
     town.fill().await;
-    town.resume("foreign", RECORDS, &FRIENDS).await;
-    // And one that was made by other rules.
+    town.save().await;
+    town.begin_anew().await;
+    town.stack.hello("alice", "g0", 1, 1, 0.0).await;
+    town.fill().await;
+    town.resume("foreign", RECORDS + 1, &FRIENDS).await;
+    // And it was made by other rules.
     town.save().await;
     town.stack.deployment.friend_ttl_s += 1;
-    town.resume("foreign", RECORDS, &FRIENDS).await;
+    town.resume("foreign", RECORDS + 1, &FRIENDS).await;
     town.stack.clean().await;
 }
 
