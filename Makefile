@@ -7,7 +7,7 @@ LOCKED := $(if $(CI),--locked)
 # Tools that `make tools` installed come first on the path.
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
-.PHONY: help setup tools up down status logs clean-data build demo check test bench nightly test-stack
+.PHONY: help setup tools up down status logs clean-data build demo check test bench bench-worker chaos nightly test-stack
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,9 +56,16 @@ check: tools ## Format, clippy, licences, unused dependencies, shell scripts
 test: setup ## Brings the stack up, runs every test, leaves the stack as it was
 	@$(LOCAL)/run-tests.sh
 
-bench: ## The join at 100 k, 1 M and 10 M users beside a naive one; BENCH=all_online:1000000 for one case
+bench: ## The join beside a naive one, and the worker on Kafka; BENCH=all_online:1000000 for one case of the join
 	@$(LOCAL)/setup.sh build
 	cargo bench -p nearcast-fanout --bench engine -- $(BENCH)
+	$(if $(BENCH),,@$(MAKE) --no-print-directory bench-worker)
+
+bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, starts; BENCH=near_40 for one case
+	@$(LOCAL)/with-stack.sh cargo bench -p nearcast-fanout --bench worker -- $(BENCH)
+
+chaos: setup ## Four workers, one killed every 20 s for 5 minutes, while audited phones look on
+	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos -- --long
 
 nightly: ## Ten thousand random histories against the oracle; NEARCAST_HISTORIES=N for another number
 	@$(LOCAL)/setup.sh build

@@ -29,6 +29,8 @@ pub struct Config {
     pub digest_every: Duration,
     /// Sessions that are sent a reset in one tick after a change of ownership; at least 1.
     pub resets_per_tick: usize,
+    /// Strangers that a user who opted in is shown at the most; 0 to 100, 0 for no discovery.
+    pub discovery_max: usize,
     /// After this a delivery that Kafka did not acknowledge is given up, and made good by resets; it must outlast a
     /// broker's failover.
     #[serde(with = "humantime_serde")]
@@ -80,6 +82,9 @@ impl Config {
         if self.resets_per_tick == 0 {
             return fail("resets_per_tick", "must be at least 1");
         }
+        if self.discovery_max > 100 {
+            return fail("discovery_max", "must be 0 to 100");
+        }
         if self.delivery_timeout < Duration::from_secs(1) {
             return fail("delivery_timeout", "must be at least 1s");
         }
@@ -107,6 +112,7 @@ mod tests {
             heartbeat: Duration::from_secs(1),
             digest_every: Duration::from_secs(60),
             resets_per_tick: 500,
+            discovery_max: 20,
             delivery_timeout: Duration::from_secs(30),
             stall_after: Duration::from_secs(30),
             drain: Duration::from_secs(10),
@@ -120,6 +126,9 @@ mod tests {
         let bad = Config { snapshot_every: Duration::from_secs(601), ..good.clone() };
         let said = bad.check().map_err(|error| error.to_string());
         assert_eq!(said, Err("fanout.snapshot_every: must be 1s to 10m".to_owned()));
+        let bad = Config { discovery_max: 101, ..good.clone() };
+        let said = bad.check().map_err(|error| error.to_string());
+        assert_eq!(said, Err("fanout.discovery_max: must be 0 to 100".to_owned()));
         let bad = Config { tick: Duration::ZERO, ..good };
         assert_eq!(bad.check().map_err(|error| error.to_string()), Err("fanout.tick: must be 1ms to 1s".to_owned()));
     }

@@ -39,6 +39,7 @@ impl Export {
         add("nearcast_fanout_upserts_total", |s| s.upserts);
         add("nearcast_fanout_applied_total", |s| s.applied);
         add("nearcast_fanout_digests_total", |s| s.digests);
+        add("nearcast_fanout_strangers_lists_total", |s| s.strangers);
         add("nearcast_fanout_superseded_total", |s| s.superseded);
         let labelled = |name: &'static str, label: &'static str, value: &'static str, of: fn(&Stats) -> u64| {
             counter!(name, label => value).increment(of(&now) - of(&last));
@@ -67,6 +68,7 @@ impl Export {
         gauge!("nearcast_fanout_users").set(engine.users() as f64);
         gauge!("nearcast_fanout_known_users").set(engine.known() as f64);
         gauge!("nearcast_fanout_viewers").set(engine.viewers() as f64);
+        gauge!("nearcast_fanout_discoverable_users").set(engine.discoverable() as f64);
         gauge!("nearcast_fanout_lag_seconds").set(position.lag_seconds);
         gauge!("nearcast_fanout_lag_records").set(position.lag_records as f64);
         gauge!("nearcast_fanout_given_partitions").set(position.given as f64);

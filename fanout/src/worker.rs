@@ -33,7 +33,7 @@ use crate::claims::Claims;
 use crate::clock::BrokerClock;
 use crate::config::{Config, ConfigError};
 use crate::deliveries::{Deliveries, Worker};
-use crate::engine::{Outbox, Settings};
+use crate::engine::{AliasKey, Outbox, Settings};
 use crate::intake::Intake;
 use crate::kafka::{Log, Membership};
 use crate::pace::Pace;
@@ -251,6 +251,7 @@ async fn start(
         stop: shutdown.clone(),
         lines: Lines::default(),
         say_progress: Duration::ZERO,
+        bytes: Vec::new(),
     };
     let stall_after = config.stall_after;
     let kafka = kafka.clone();
@@ -315,6 +316,8 @@ fn settings(config: &Config, deployment: &Deployment, visibility_partitions: i32
         coarse_period_ms: i64::from(period_ms),
         digest_every_ms: config.digest_every.as_millis() as i64,
         visibility_partitions,
+        discovery_max: config.discovery_max,
+        alias_key: AliasKey(rand::random()),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nearcast_schemas::codec::GatewayRecord;
-use nearcast_schemas::delivery::{DeliveryBatch, Item, Removal, Upsert};
+use nearcast_schemas::delivery::{DeliveryBatch, Item, Removal, Strangers, Upsert};
 use nearcast_schemas::notice::{Notice, NoticeKind};
 use nearcast_schemas::refusal::Refusal;
 
@@ -126,6 +126,11 @@ fn deliver_item<T: Reach>(admitted: &Admitted, routes: &Routes<T>, item: Item, t
                 feed.digest(to.epoch, digest)
             });
             tally.count(outcome.map(|()| false));
+        }
+        Item::Strangers(Strangers { viewer, entries }) => {
+            let outcome =
+                reach(admitted, routes, viewer, Feed::wake_for_changes, |feed, to| feed.strangers(to, entries));
+            tally.count(outcome);
         }
         Item::Superseded(superseded) => {
             let outcome =
@@ -457,6 +462,23 @@ mod tests {
         assert_eq!((first.feed(|f| f.ending()), second.feed(|f| f.ending())), (told, told));
         assert_eq!(other.feed(|feed| feed.ending()), None);
         assert_eq!((first.wakes(), other.wakes()), (1, 0));
+    }
+
+    #[test]
+    fn strangers_wait_for_the_reset_and_wake_the_task() {
+        let mut stage = Stage::new();
+        let (alice, line) = stage.session("alice", 0);
+        let strangers = || Item::Strangers(Strangers { viewer: alice, entries: Vec::new() });
+        assert_eq!(dropped(&stage.batch(10, vec![strangers()]), Dropped::BeforeReset), 1);
+        assert_eq!(line.wakes(), 0);
+        stage.batch(10, vec![reset(alice, &[])]);
+        line.read();
+        line.wakes();
+        let tally = stage.batch(10, vec![strangers(), strangers()]);
+        assert_eq!((tally.queued, tally.conflated, line.wakes()), (2, 1, 1));
+        assert!(matches!(line.feed(|feed| feed.next(0)), Next::Message(ServerMessage::Strangers(_))));
+        stage.batch_of("w2", 1, 20, vec![reset(alice, &[])]);
+        assert_eq!(dropped(&stage.batch(10, vec![strangers()]), Dropped::OldEpoch), 1);
     }
 
     #[test]

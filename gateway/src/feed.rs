@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use nearcast_schemas::delivery::{Digest, RemovalReason, Reset, ResetEntry};
+use nearcast_schemas::delivery::{Digest, RemovalReason, Reset, ResetEntry, Stranger};
 use nearcast_schemas::digest::ViewDigest;
 use nearcast_schemas::event::Mode;
 use nearcast_schemas::refusal::Refusal;
 
 use crate::epochs::Dropped;
-use crate::frames::{Bye, DigestMessage, Entry, FriendMessage, Gone, GoneReason, ResetPart, ServerMessage, Welcome};
+use crate::frames::{
+    Bye, DigestMessage, Entry, FriendMessage, Gone, GoneReason, ResetPart, ServerMessage, StrangersMessage, Welcome,
+};
 use crate::outbox::{FRAME_ENTRIES, Next, Outbox};
 
 /// Version of a list that no notice is older than, until the viewer's own is known.
@@ -291,6 +293,15 @@ impl Feed {
         }
         self.outbox.digest(DigestMessage { count, digest: sum.to_hex() });
         Ok(())
+    }
+
+    /// All strangers near. Ok(true): they replace some that the client never saw.
+    ///
+    /// # Errors
+    /// Why they do not count.
+    pub fn strangers(&mut self, to: Address, strangers: Vec<Stranger>) -> Result<bool, Dropped> {
+        Self::live(&mut self.joined, to)?;
+        Ok(self.outbox.strangers(StrangersMessage { strangers }))
     }
 
     /// A newer session took this one's place at the worker.

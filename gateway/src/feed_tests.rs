@@ -1,6 +1,6 @@
 use super::*;
 use crate::frames::{AckResult, Kind, Limits, RoleName, Sighting};
-use nearcast_schemas::delivery::FriendPosition;
+use nearcast_schemas::delivery::{FriendPosition, Stranger};
 use nearcast_schemas::event::Sharing;
 use proptest::prelude::*;
 
@@ -99,6 +99,7 @@ fn read(feed: &mut Feed) -> Vec<String> {
                 }
             }
             ServerMessage::Digest(digest) => format!("#{} {}", digest.count, digest.digest),
+            ServerMessage::Strangers(strangers) => format!("{}*", strangers.strangers.len()),
             other => other.name().to_owned(),
         });
     }
@@ -117,6 +118,25 @@ fn deltas_wait_for_the_reset_of_their_epoch() {
     feed.reset(11, reset(3, 1, 1, &[]), 0, 0).unwrap();
     assert_eq!(feed.upsert(to(10), entry("c")), Err(Dropped::BeforeReset), "the old owner's, after it");
     assert_eq!(read(&mut feed), ["[1/1]"]);
+}
+
+#[test]
+fn strangers_are_a_whole_list_of_their_reset() {
+    let stranger = Stranger { alias: 1, lat: 1.0, lon: 2.0, at: 3, distance_dm: 4 };
+    let mut feed = welcomed();
+    assert_eq!(feed.strangers(to(10), vec![stranger]), Err(Dropped::BeforeReset));
+    feed.reset(10, reset(3, 1, 1, &[]), 0, 0).unwrap();
+    assert_eq!(feed.strangers(to(10), vec![stranger, stranger]), Ok(false));
+    assert_eq!(feed.strangers(to(10), vec![stranger]), Ok(true), "the newest replaces the older");
+    assert_eq!(read(&mut feed), ["[1/1]", "1*"]);
+    feed.strangers(to(10), vec![stranger]).unwrap();
+    feed.reset(11, reset(3, 1, 1, &[]), 0, 0).unwrap();
+    assert_eq!(feed.strangers(to(10), vec![stranger]), Err(Dropped::BeforeReset));
+    assert_eq!(read(&mut feed), ["[1/1]"], "a reset empties the list, also what waits of it");
+    feed.strangers(to(11), vec![stranger]).unwrap();
+    feed.join(HANDLE + 1, 1);
+    feed.welcome(welcome(), Vec::new(), true, 0);
+    assert_eq!(read(&mut feed), ["welcome", "[1/1?]"], "another session begins without");
 }
 
 #[test]

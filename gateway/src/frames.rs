@@ -8,5 +8,5 @@ mod server;
 pub use client::{ClientMessage, Hello, Incoming, Kind, Location, Locations, MAX_FIXES, Refused, parse};
 pub use server::{
     Accepted, Ack, AckResult, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,
-    RefusedFix, ResetPart, RoleName, ServerMessage, Sighting, Welcome,
+    RefusedFix, ResetPart, RoleName, ServerMessage, Sighting, StrangersMessage, Welcome,
 };

@@ -1,7 +1,7 @@
 //! What waits to be written to one socket: a map by friend, so that a newer position replaces the older and a slow
 //! phone grows no memory and holds nobody back.
 //!
-//! Order of writing: control messages, then the parts of a reset, then changes, then the digest. Times are ms of any
+//! Order of writing: control messages, then the parts of a reset, then strangers, then changes, then the digest. Times are ms of any
 //! clock that does not go back.
 
 use std::collections::{HashMap, VecDeque};
@@ -11,6 +11,7 @@ use nearcast_schemas::refusal::Refusal;
 
 use crate::frames::{
     Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Kind, Nearby, ResetPart, ServerMessage,
+    StrangersMessage,
 };
 
 /// Most friends in one frame.
@@ -53,6 +54,7 @@ pub struct Outbox {
     /// Friends in the order of their first pending change; an entry whose stamp is not the change's is void.
     order: VecDeque<(u64, Arc<str>)>,
     stamp: u64,
+    strangers: Option<StrangersMessage>,
     digest: Option<DigestMessage>,
     /// When changes were written last.
     written_at: Option<i64>,
@@ -70,6 +72,7 @@ impl Outbox {
             changes: HashMap::new(),
             order: VecDeque::new(),
             stamp: 0,
+            strangers: None,
             digest: None,
             written_at: None,
             held: false,
@@ -78,14 +81,18 @@ impl Outbox {
     }
 
     /// Control messages that wait. Whoever reads from the client stops reading while there are many, so that the queue
-    /// stays bounded: everything else in it is bounded by the number of friends.
+    /// stays bounded: everything else in it is bounded by the number of friends and of strangers shown.
     pub fn control_len(&self) -> usize {
         self.control.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty() && self.parts.is_empty() && self.changes.is_empty() && self.digest.is_none()
+        self.control.is_empty()
+            && self.parts.is_empty()
+            && self.changes.is_empty()
+            && self.strangers.is_none()
+            && self.digest.is_none()
     }
 
     /// Whether lists, changes and digests wait for something; control messages never do.
@@ -116,7 +123,7 @@ impl Outbox {
         self.change(gone.friend.clone(), Change::Removal(gone))
     }
 
-    /// Queues one part of a whole list. The first part voids whatever waits about friends.
+    /// Queues one part of a whole list. The first part voids whatever waits about friends and strangers.
     pub fn reset_part(&mut self, part: ResetPart, entries: Vec<Entry>) {
         if self.closed {
             return;
@@ -131,6 +138,11 @@ impl Outbox {
         self.digest = None;
         self.parts.push_back(Part { part, entries });
         self.tidy();
+    }
+
+    /// Queues the strangers near; true when they replace some that nobody saw.
+    pub fn strangers(&mut self, strangers: StrangersMessage) -> bool {
+        !self.closed && self.strangers.replace(strangers).is_some()
     }
 
     /// Queues a digest, which is dropped when anything newer comes before it is written.
@@ -189,6 +201,10 @@ impl Outbox {
             let nearby = Nearby { reset: Some(part), upserts: entries, removals: Vec::new() };
             return Next::Message(ServerMessage::Nearby(nearby));
         }
+        // Few, and who is gone is gone at once.
+        if let Some(strangers) = self.strangers.take() {
+            return Next::Message(ServerMessage::Strangers(strangers));
+        }
         if !self.changes.is_empty() {
             // A full frame gains nothing by waiting.
             if self.changes.len() < FRAME_ENTRIES
@@ -239,10 +255,11 @@ impl Outbox {
         nearby
     }
 
-    /// Drops whatever waits about friends.
+    /// Drops whatever waits about friends and strangers.
     pub fn drop_data(&mut self) {
         self.parts.clear();
         self.changes.clear();
+        self.strangers = None;
         self.digest = None;
         self.tidy();
     }

@@ -32,13 +32,14 @@ fn answer(friend: &str) -> ServerMessage {
     }))
 }
 
-/// One word a message: `c` control, `f` an answer about a friend, `b` bye, `#` digest, `[1/2 a b]` a reset part,
+/// One word a message: `c` control, `f` an answer about a friend, `b` bye, `#` digest, `*` strangers, `[1/2 a b]` a reset part,
 /// `+a -b` changes, `@t` a wait.
 fn show(next: Next) -> String {
     match next {
         Next::Nothing => "nothing".into(),
         Next::At(at) => format!("@{at}"),
         Next::Message(ServerMessage::Digest(_)) => "#".into(),
+        Next::Message(ServerMessage::Strangers(_)) => "*".into(),
         Next::Message(ServerMessage::Bye(_)) => "b".into(),
         Next::Message(ServerMessage::Friend(_)) => "f".into(),
         Next::Message(ServerMessage::Nearby(nearby)) => {
@@ -105,9 +106,10 @@ fn control_comes_first_then_resets_then_changes_then_the_digest() {
     outbox.reset_part(part(1, 2), vec![entry("a", 1)]);
     outbox.reset_part(part(2, 2), vec![entry("b", 1)]);
     outbox.upsert(entry("c", 1));
+    assert!(!outbox.strangers(StrangersMessage::default()) && outbox.strangers(StrangersMessage::default()));
     outbox.digest(digest());
     outbox.control(ServerMessage::Error(Box::new(ErrorMessage::new(Refusal::TooFast))));
-    check(&mut outbox, 0, &["c", "[1/2 +a1]", "[2/2 +b1]", "@20"]);
+    check(&mut outbox, 0, &["c", "[1/2 +a1]", "[2/2 +b1]", "*", "@20"]);
     check(&mut outbox, 20, &["+c1", "#", "nothing"]);
 }
 

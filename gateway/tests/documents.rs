@@ -4,10 +4,10 @@
 
 use nearcast_gateway::frames::{
     Accepted, Ack, AckResult, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,
-    RefusedFix, ResetPart, RoleName, ServerMessage, Welcome, parse,
+    RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
 };
 use nearcast_gateway::session::{Reaction, Rules, Session};
-use nearcast_schemas::delivery::{FriendPosition, ResetEntry};
+use nearcast_schemas::delivery::{FriendPosition, ResetEntry, Stranger};
 use nearcast_schemas::digest::ViewDigest;
 use nearcast_schemas::refusal::Refusal;
 use serde_json::Value;
@@ -225,6 +225,9 @@ fn what_the_code_writes_has_the_shape_of_the_document() {
             re: re.clone(),
         })),
         ServerMessage::Digest(DigestMessage { count: 1, digest: ViewDigest::default().to_hex() }),
+        ServerMessage::Strangers(StrangersMessage {
+            strangers: vec![Stranger { alias: -1, lat: 1.5, lon: 2.5, at: 3, distance_dm: 4 }],
+        }),
         ServerMessage::Error(Box::new(ErrorMessage { re, n: Some(5), ..ErrorMessage::new(Refusal::TooFast) })),
         ServerMessage::Bye(Box::new(Bye::new(Refusal::Drain, Some(10)))),
     ];

@@ -54,6 +54,13 @@ impl Cell {
         self.0.parent(resolution).map(Self)
     }
 
+    /// The cells that are exactly so many steps from this one to a neighbour away; 0 is the cell itself. Around most
+    /// cells there are six a step; around one of the grid's twelve pentagons, fewer.
+    #[must_use]
+    pub fn ring(self, steps: u32) -> Vec<Self> {
+        self.0.grid_ring::<Vec<_>>(steps).into_iter().map(Self).collect()
+    }
+
     /// The H3 index behind.
     pub(crate) fn index(self) -> CellIndex {
         self.0
@@ -120,6 +127,23 @@ mod tests {
         assert_eq!(cell.parent(Resolution::Seven), Some(cell));
         assert_eq!(cell.parent(Resolution::Eight), None);
         assert_eq!(Cell::of(cell.center(), Resolution::Four), parent);
+    }
+
+    #[test]
+    fn rings_hold_each_cell_around_once() {
+        // In a plain place, and at a pentagon of the resolution.
+        for (number, expect) in [(0x87283472bffffff, [1, 6, 12, 18]), (0x870800000ffffff, [1, 5, 10, 15])] {
+            let middle = Cell::try_from(number).unwrap();
+            let mut within = std::collections::BTreeSet::new();
+            for (steps, expect) in (0..).zip(expect) {
+                let ring = middle.ring(steps);
+                assert_eq!(ring.len(), expect, "{steps}");
+                let next_to_before = |cell: &Cell| cell.ring(1).iter().any(|cell| within.contains(cell));
+                assert!(steps == 0 || ring.iter().all(next_to_before));
+                assert!(!ring.iter().any(|cell| within.contains(cell)));
+                within.extend(ring);
+            }
+        }
     }
 
     #[test]

@@ -129,6 +129,37 @@ pub struct Digest {
     pub digest: i64,
 }
 
+/// Somebody near who is no friend, as far as a viewer may know. `Debug` leaves the coordinates out.
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Stranger {
+    /// Names the stranger to this viewer alone, until the viewer's next worker.
+    pub alias: i64,
+    /// WGS84 degrees of the centre of a cell.
+    pub lat: f64,
+    /// WGS84 degrees of the centre of a cell.
+    pub lon: f64,
+    /// Scheduled instant of the cell's evaluation in ms since the epoch, rounded down to a whole period.
+    pub at: i64,
+    /// Straight line between the centres of the viewer's cell and the stranger's, in decimetres.
+    pub distance_dm: i32,
+}
+
+impl std::fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stranger").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
+/// All strangers that a viewer is shown, in place of those before. A reset is followed by such a list, or by none where
+/// it would be empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Strangers {
+    /// The gateway's name for the session. Not called as in a session that is over, which this must not look like.
+    pub viewer: i32,
+    /// Nearest first.
+    pub entries: Vec<Stranger>,
+}
+
 /// A newer session of the same user took this one's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Superseded {
@@ -152,6 +183,8 @@ pub enum Item {
     Digest(Digest),
     /// A session is over.
     Superseded(Superseded),
+    /// Strangers near.
+    Strangers(Strangers),
 }
 
 /// What one worker decided for the viewers of one gateway in one tick.

@@ -106,6 +106,14 @@ impl Running {
         assert_eq!(out, "", "services log, they print nothing");
         (code, self.seen.join("\n"))
     }
+
+    /// Ends it by SIGKILL, and returns everything it logged.
+    pub fn kill(mut self) -> String {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.seen.extend(self.lines.iter());
+        self.seen.join("\n")
+    }
 }
 
 impl Drop for Running {

@@ -7,8 +7,8 @@
 use h3o::{CellIndex, LatLng, Resolution};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::log::{Report, Walk};
 use crate::measure::{Length, Rounds, Stopwatch, Work};
+use crate::reports::{Report, Walk};
 use crate::subject::{CHUNK, RADIUS_M};
 use crate::world::World;
 

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::baseline::Views;
 use crate::case::SHORT;
-use crate::log::Walk;
 use crate::measure::Rounds;
+use crate::reports::Walk;
 use crate::subject::{RADIUS_M, Subject};
 use crate::world::{SEED, World, write_id};
 

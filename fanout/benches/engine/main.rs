@@ -12,7 +12,15 @@ mod check;
 mod log;
 mod measure;
 mod report;
+#[allow(dead_code, reason = "another bench uses the rest")]
+#[path = "../shared/reports.rs"]
+mod reports;
 mod subject;
+#[allow(dead_code, reason = "another bench uses the rest")]
+#[path = "../shared/table.rs"]
+mod table;
+#[allow(dead_code, reason = "another bench uses the rest")]
+#[path = "../shared/world.rs"]
 mod world;
 
 use std::path::{Path, PathBuf};
@@ -70,7 +78,7 @@ fn run(cases: Vec<Case>, short: bool) -> bool {
     }
     report::print(&rows);
     let path = target().join("bench").join(if short { "engine-short.json" } else { "engine.json" });
-    report::write(&path, &rows);
+    table::write(&path, &rows);
     println!("\n{}", path.display());
     if short {
         check::rows(&path);

@@ -1,18 +1,8 @@
 //! What is said of the rows.
 
-use std::path::Path;
+use serde_json::Value;
 
-use serde_json::{Value, json};
-
-/// Writes `{"rows": […]}`.
-pub fn write(path: &Path, rows: &[Value]) {
-    std::fs::create_dir_all(path.parent().expect("a file is in a folder")).expect("the target folder can be written");
-    let text = serde_json::to_string_pretty(&json!({ "rows": rows })).expect("figures are JSON");
-    std::fs::write(path, text + "\n").expect("the target folder can be written");
-}
-
-/// A column: what stands above it, the row's figure, what it is divided by, and digits after the point.
-type Column = (&'static str, &'static str, f64, usize);
+use crate::table::{Column, number, table};
 
 const SPEED: &[Column] = &[
     ("users", "users", 1.0, 0),
@@ -67,24 +57,4 @@ pub fn print(rows: &[Value]) {
         let growth = number(last, "ns_per_pair") / number(first, "ns_per_pair");
         println!("\n{case}: {growth:.1} times the ns/pair at {} users than at {}", last["users"], first["users"]);
     }
-}
-
-fn table(title: &str, columns: &[Column], rows: &[&Value]) {
-    println!("\n{title}\n");
-    let mut line = format!("{:<13}", "case");
-    for (head, ..) in columns {
-        line += &format!("{head:>12}");
-    }
-    println!("{line}");
-    for row in rows {
-        let mut line = format!("{:<13}", row["case"].as_str().unwrap_or_default());
-        for &(_, field, unit, digits) in columns {
-            line += &format!("{:>12.digits$}", number(row, field) / unit);
-        }
-        println!("{line}");
-    }
-}
-
-fn number(row: &Value, field: &str) -> f64 {
-    row[field].as_f64().unwrap_or(f64::NAN)
 }

@@ -7,8 +7,9 @@ use nearcast_geo::{Coarsener, Resolution};
 use nearcast_schemas::list::{Precision, VisibilityEntry, VisibilityList};
 use nearcast_schemas::topics::partition_of;
 
-use crate::log::{REPORT_EVERY_MS, Records, Report, START_MS, Walk};
+use crate::log::Records;
 use crate::measure::{Length, Memory, Rounds, Stopwatch, Work, available};
+use crate::reports::{REPORT_EVERY_MS, Report, START_MS, Walk};
 use crate::world::{World, write_display_name, write_id};
 
 /// Records between two deliveries: what a worker reads in a tick of 10 ms at 200 000 records a second.
@@ -80,6 +81,8 @@ impl<'a> Subject<'a> {
             coarse_period_ms: i64::from(COARSE_PERIOD_MS),
             digest_every_ms: 60_000,
             visibility_partitions: PARTITIONS,
+            discovery_max: 20,
+            alias_key: nearcast_fanout::engine::AliasKey([1, 2]),
         };
         let (began, empty) = (Instant::now(), Memory::now());
         let mut subject =

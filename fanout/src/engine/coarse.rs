@@ -1,4 +1,4 @@
-//! The coarse positions of those whom anybody may see coarsely.
+//! The coarse positions of those whom anybody may see coarsely, friends or strangers.
 //!
 //! A track begins with the first need for it and ends with the position, and not with the need: an observer who comes
 //! and goes must not get a reading each time. A report that may never be shown ends it too: no cell follows from one. It is evaluated by a timer at the instants of its own schedule, so that
@@ -28,6 +28,14 @@ impl Coarse {
         Self { track, place: Ecef::from(track.shown().cell.center()) }
     }
 
+    pub(super) fn track(&self) -> CoarseTrack {
+        self.track
+    }
+
+    pub(super) fn shown(&self) -> CoarsePosition {
+        self.track.shown()
+    }
+
     /// What viewers are told: the cell and the scheduled instant, and nothing of the report.
     pub(super) fn position(&self) -> FriendPosition {
         let CoarsePosition { cell, at_ms } = self.track.shown();
@@ -45,11 +53,11 @@ impl Coarse {
 }
 
 impl Engine {
-    /// Begins a user's track if anybody may see them coarsely; whether it did.
+    /// Begins a user's track if anybody may see them coarsely, friend or stranger; whether it did.
     pub(super) fn ensure_coarse(&mut self, id: Id) -> bool {
         let Some(slot) = self.people.slot(id) else { return false };
         let hot = self.slots.hot(slot);
-        let needed = self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse;
+        let needed = self.people.coarse_entries(id) > 0 || hot.sharing() == Sharing::Coarse || self.is_discoverable(slot);
         let hidden = self.slots.cold(slot).reported_as() == Sharing::Hidden;
         if hot.place().is_none() || hidden || hot.is_coarse() || !needed {
             return false;
@@ -79,10 +87,11 @@ impl Engine {
     }
 
     /// The position is gone, and the track with it.
-    pub(super) fn end_coarse(&mut self, id: Id, slot: u32) {
+    pub(super) fn end_coarse(&mut self, id: Id, slot: u32, out: &mut Outbox) {
         if self.slots.hot(slot).is_coarse() {
             self.coarse.remove(&id);
             self.slots.hot_mut(slot).set_coarse(false);
+            self.leave_crowd(id, out);
         }
     }
 
@@ -104,7 +113,7 @@ impl Engine {
     }
 
     /// The first instant of the track's schedule that is after now.
-    fn next_instant(&self, track: CoarseTrack) -> i64 {
+    pub(super) fn next_instant(&self, track: CoarseTrack) -> i64 {
         let period = self.settings.coarse_period_ms;
         let at = track.shown().at_ms;
         at + ((self.now_ms - at).max(0) / period + 1) * period

@@ -89,6 +89,17 @@ impl Engine {
         Some(view)
     }
 
+    /// Users who take part in discovery.
+    pub fn discoverable(&self) -> usize {
+        self.crowd.len()
+    }
+
+    /// The strangers that a viewer was told last, nearest first, by their user ids; `None` for whoever was told of none.
+    pub fn strangers(&self, viewer: &str) -> Option<Vec<String>> {
+        let told = self.crowd.told(self.people.find(viewer)?)?;
+        Some(told.near.iter().map(|near| self.people.name(near.stranger).to_owned()).collect())
+    }
+
     /// Bytes of the blocks that hold the friend lists, first those that are in use, then all that are held.
     pub fn list_bytes(&self) -> (usize, usize) {
         self.people.list_bytes()
@@ -102,6 +113,7 @@ impl Engine {
     pub fn check(&self) -> Result<(), Broken> {
         self.check_slots()?;
         self.check_lists()?;
+        self.check_crowd()?;
         let (mut coarse, mut special) = (BTreeMap::<Id, u32>::new(), 0);
         for (&(_, friend), _) in self.special.iter().filter(|(_, rules)| rules.precision == Precision::Coarse) {
             *coarse.entry(friend).or_default() += 1;
@@ -154,6 +166,27 @@ impl Engine {
         let counted: usize = self.gateways().map(|number| self.gateways.sessions(number) as usize).sum();
         if routed != counted || self.slots.used().count() != self.slots.len() {
             return Err(Broken("totals of slots".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Whoever takes part may, by the cell that is shown, and whoever was told of strangers is a viewer of this worker.
+    fn check_crowd(&self) -> Result<(), Broken> {
+        self.crowd.check().or_else(|(what, id)| self.broken(what, id))?;
+        for slot in self.slots.used() {
+            let (id, hot) = (self.slots.id(slot), self.slots.hot(slot));
+            let takes_part = self.is_discoverable(slot) && hot.sharing() != Sharing::Hidden;
+            let cell = self.coarse.get(&id).filter(|_| takes_part).map(|coarse| coarse.shown().cell);
+            if self.crowd.cell(id) != cell {
+                return self.broken("part in discovery", id);
+            }
+        }
+        for (viewer, told) in self.crowd.listed() {
+            let owned = self.partitions[self.partition_of(viewer)].epoch.is_some();
+            let befriended = |stranger| self.people.position(viewer, stranger).is_some();
+            if !owned || told.near.iter().any(|near| befriended(near.stranger)) {
+                return self.broken("list of strangers", viewer);
+            }
         }
         Ok(())
     }

@@ -151,6 +151,7 @@ impl Engine {
         wanted.retain(|(friend, _)| *friend != id);
         let mut again = Vec::new();
         self.swap_entries(id, wanted, &mut again, out);
+        self.part_from_friends(id, out);
         let max_radius_m = self.settings.max_radius_m;
         let Some(viewer) = self.viewer_mut(id) else { return };
         viewer.version = list.version;

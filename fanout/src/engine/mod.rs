@@ -14,6 +14,7 @@
 //!   hits read, a row of 52 ([`cold`]) that the user's own records read.
 //! - [`join`]: one walk over a user's links decides both directions. [`batch`] begins to load what the next records' walks
 //!   will read.
+//! - [`discovery`]: opted-in strangers near, by the cells of coarse positions ([`crowd`]).
 //! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
 //!   maps beside, behind a bit that says so.
 //! - [`timers`]: a wheel that runs through the slots' rows for silences, and an ordered map for the rest.
@@ -29,6 +30,8 @@ mod batch;
 mod blocks;
 mod coarse;
 mod cold;
+mod crowd;
+mod discovery;
 mod friends;
 mod gateways;
 mod index;
@@ -68,6 +71,7 @@ use rustc_hash::FxHashMap;
 use batch::Ahead;
 use coarse::Coarse;
 use cold::Report;
+use crowd::Crowd;
 use gateways::Gateways;
 use join::{Changes, Refresh, Walk};
 use lists::Special;
@@ -81,6 +85,7 @@ use timers::{Timers, Wheel};
 use viewers::Round;
 
 pub use batch::Located;
+pub use discovery::AliasKey;
 pub use inspect::{Broken, Seen};
 pub use lists::LIST_KEPT_MS;
 pub use out::{BATCH_BYTES, Batch, Outbox};
@@ -105,6 +110,10 @@ pub struct Settings {
     pub digest_every_ms: i64,
     /// Partitions of the visibility topic, 1 to 65 535.
     pub visibility_partitions: i32,
+    /// Strangers that a viewer is shown at the most; 0 for no discovery.
+    pub discovery_max: usize,
+    /// Drawn at random by each process.
+    pub alias_key: AliasKey,
 }
 
 /// Where a location record stands.
@@ -128,6 +137,7 @@ pub struct Engine {
     /// The time of the one timer of a list's next expiry that counts, ms since the epoch.
     expiries: FxHashMap<Id, i64>,
     coarse: FxHashMap<Id, Coarse>,
+    crowd: Crowd,
     gateways: Gateways,
     timers: Timers,
     wheel: Wheel,
@@ -156,6 +166,7 @@ impl Engine {
             special: FxHashMap::default(),
             expiries: FxHashMap::default(),
             coarse: FxHashMap::default(),
+            crowd: Crowd::default(),
             gateways: Gateways::default(),
             timers: Timers::default(),
             wheel: Wheel::default(),
@@ -203,13 +214,14 @@ impl Engine {
             // What an instant that is past has to say, it says of the report before this one.
             self.coarse_due(id, out);
         }
-        let moved = fix.is_some_and(|fix| self.take_fix(id, slot, at, fix, &event.mode));
+        let moved = fix.is_some_and(|fix| self.take_fix(id, slot, at, fix, &event.mode, out));
         let shares_anew = self.share(slot);
         // Whoever had no coarse position has one now: its watchers are told whatever else is new.
         let refresh = if self.ensure_coarse(id) || shares_anew { Refresh::All } else { Refresh::Exact };
         if moved || refresh == Refresh::All {
             self.join(id, Walk { friend: Some(refresh), viewer: moved, ..Walk::NONE }, out);
         }
+        self.discover(id, out);
         self.reset_due(id, out);
     }
 
@@ -307,7 +319,15 @@ impl Engine {
     }
 
     /// Takes a position that came with this mode; whether it counts.
-    fn take_fix(&mut self, id: Id, slot: u32, at: Stamp, fix: &FixRef<'_>, carried: &Mode) -> bool {
+    fn take_fix(
+        &mut self,
+        id: Id,
+        slot: u32,
+        at: Stamp,
+        fix: &FixRef<'_>,
+        carried: &Mode,
+        out: &mut Outbox,
+    ) -> bool {
         let Ok(position) = Position::new(fix.lat, fix.lon) else {
             self.stats.records_invalid += 1;
             return false;
@@ -325,7 +345,7 @@ impl Engine {
         });
         self.slots.hot_mut(slot).set_place(Some(Ecef::from(position)));
         if sharing == Sharing::Hidden {
-            self.end_coarse(id, slot);
+            self.end_coarse(id, slot, out);
         }
         true
     }

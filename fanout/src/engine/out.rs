@@ -2,7 +2,8 @@
 
 use nearcast_schemas::codec::{ItemWriter, Items};
 use nearcast_schemas::delivery::{
-    Applied, Digest, FriendPosition, Item, PartitionEpoch, RemovalReason, Reset, Superseded, UpsertViewer,
+    Applied, Digest, FriendPosition, Item, PartitionEpoch, RemovalReason, Reset, Stranger, Strangers, Superseded,
+    UpsertViewer,
 };
 
 use super::people::Id;
@@ -140,6 +141,10 @@ impl Outbox {
     pub(super) fn digest(&mut self, to: Address, count: usize, digest: i64) {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
         self.push(to, Item::Digest(Digest { handle: to.handle, count, digest }));
+    }
+
+    pub(super) fn strangers(&mut self, to: Address, entries: Vec<Stranger>) {
+        self.push(to, Item::Strangers(Strangers { viewer: to.handle, entries }));
     }
 
     pub(super) fn superseded(&mut self, to: Address) {

@@ -71,6 +71,7 @@ impl Engine {
         row.epoch = None;
         let viewers = std::mem::take(&mut row.viewers);
         self.drop_lists(viewers);
+        self.forget_strangers_of(partition as usize);
     }
 
     /// Nobody listens: the view is empty until the next reset decides it anew.

@@ -71,6 +71,7 @@ impl Engine {
             sent += 1;
         }
         self.slots.set_sessions(slot, sessions);
+        self.strangers_after_reset(id, out);
         sent
     }
 

@@ -104,10 +104,11 @@ impl Engine {
     /// When the bytes are no rows. The engine is of no use then.
     pub fn restore(&mut self, now_ms: i64, next: &[i64], bytes: &[u8]) -> Result<u64, BadRow> {
         self.now_ms = self.now_ms.max(now_ms);
-        let mut count = 0;
+        // Nobody owns anything yet, so nobody is told.
+        let (mut count, mut nothing) = (0, Outbox::default());
         for row in rows(bytes) {
             match row? {
-                Row::User(row) => self.restore_user(&row, now_ms, next)?,
+                Row::User(row) => self.restore_user(&row, now_ms, next, &mut nothing)?,
                 Row::Superseded(row) => self.restore_superseded(&row, now_ms)?,
             }
             count += 1;
@@ -175,7 +176,7 @@ impl Engine {
         SavedSuperseded { partition, ago: self.now_ms - known.at_ms, session: self.saved_session(&known.session) }
     }
 
-    fn restore_user(&mut self, row: &SavedUser<'_>, now_ms: i64, next: &[i64]) -> Result<(), BadRow> {
+    fn restore_user(&mut self, row: &SavedUser<'_>, now_ms: i64, next: &[i64], out: &mut Outbox) -> Result<(), BadRow> {
         check_id(row.user).map_err(|_| BadRow)?;
         let partitions = i32::try_from(next.len()).map_err(|_| BadRow)?.max(1);
         let mark = *next.get(partition_of(row.user.as_bytes(), partitions) as usize).ok_or(BadRow)?;
@@ -185,7 +186,7 @@ impl Engine {
         if last_ms <= oldest_ms {
             return Ok(());
         }
-        let (id, slot, is_new) = self.slot_for(row.user, last_ms);
+        let (id, slot, is_new) = self.slot_for(row.user, last_ms, out);
         self.marks.set(slot, mark);
         for session in sessions.iter() {
             *self.gateways.sessions_mut(session.gateway) += 1;
@@ -201,6 +202,7 @@ impl Engine {
         if let Some(SavedCell { cell, at_ago }) = row.coarse {
             let cell = Cell::try_from(cell).map_err(|_| BadRow)?;
             self.restore_coarse(id, slot, CoarsePosition { cell, at_ms: now_ms.saturating_sub(at_ago) });
+            self.discover(id, out);
         }
         if is_new {
             let at_ms = self.silent_at(slot);
@@ -211,10 +213,10 @@ impl Engine {
 
     /// A slot without anything in it, and whether it is to be put into the wheel: whoever lost a slot during the copy and
     /// came back to another is in the copy twice, and the later row counts.
-    fn slot_for(&mut self, user: &str, last_ms: i64) -> (Id, u32, bool) {
+    fn slot_for(&mut self, user: &str, last_ms: i64, out: &mut Outbox) -> (Id, u32, bool) {
         let known = self.people.find_hashed(hash_of(user), user);
         if let Some((id, slot)) = known.and_then(|id| Some((id, self.people.slot(id)?))) {
-            self.end_coarse(id, slot);
+            self.end_coarse(id, slot, out);
             self.slots.hot_mut(slot).set_place(None);
             let mut sessions = self.slots.sessions(slot, self.now_ms);
             let ended = sessions.drop_if(|_| true);
@@ -322,12 +324,13 @@ mod tests {
             script.presence(user, session, false);
         }
         script.mode("alice", mode(Sharing::Hidden, 2));
-        script.mode("bob", mode(Sharing::Coarse, 3));
+        script.mode("bob", Mode { discoverable: true, ..mode(Sharing::Coarse, 3) });
         let event = script.event("carol", LocationKind::Erase, None, None);
         script.send("carol", event);
         let before = copy(&script.engine);
         restart(&mut script);
         script.engine.check().unwrap();
+        assert_eq!(script.engine.discoverable(), 1);
         assert_eq!(rows(&copy(&script.engine)).collect::<Vec<_>>(), rows(&before).collect::<Vec<_>>());
     }
 

@@ -9,12 +9,14 @@ use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION
 use nearcast_schemas::list::{Precision, VisibilityEntry, VisibilityList};
 use nearcast_schemas::topics::partition_of;
 
-use super::{Engine, Outbox, Settings, Stamp};
+use super::{AliasKey, Engine, Outbox, Settings, Stamp};
 
 pub(super) const PARTITIONS: i32 = 4;
 pub(super) const TTL_MS: i64 = 600_000;
 pub(super) const COARSE_PERIOD_MS: i64 = 300_000;
 pub(super) const START_MS: i64 = 1_700_000_000_000;
+
+const ALIAS_KEY: AliasKey = AliasKey([1, 2]);
 
 /// A place on the equator, so many metres east of longitude 0.
 pub(super) fn east(metres: f64) -> (f64, f64) {
@@ -65,6 +67,8 @@ impl Script {
             coarse_period_ms: COARSE_PERIOD_MS,
             digest_every_ms: 60_000,
             visibility_partitions: PARTITIONS,
+            discovery_max: 3,
+            alias_key: ALIAS_KEY,
         };
         Self {
             engine: Engine::new(settings),
@@ -195,6 +199,12 @@ impl Script {
         items.into_iter().flat_map(|item| self.words(&item)).collect()
     }
 
+    /// Whom an alias means, for this viewer.
+    fn stranger(&self, viewer: &str, alias: i64) -> &str {
+        let is = |name: &&str| ALIAS_KEY.alias(viewer, name).cast_signed() == alias;
+        self.names.values().map(String::as_str).find(is).unwrap()
+    }
+
     fn words(&self, item: &Item) -> Vec<String> {
         let name = |handle: &i32| self.names[handle].clone();
         let metres = |dm: i32| if dm < 0 { "?".to_owned() } else { format!("{}", (dm + 5) / 10) };
@@ -226,6 +236,15 @@ impl Script {
             }
             Item::Applied(applied) => vec![format!("{}: applied v{}", name(&applied.handle), applied.list_version)],
             Item::Digest(digest) => vec![format!("{}: digest of {}", name(&digest.handle), digest.count)],
+            Item::Strangers(strangers) => {
+                let viewer = name(&strangers.viewer);
+                let entry = |stranger: &nearcast_schemas::delivery::Stranger| {
+                    let known = self.stranger(viewer.split('#').next().unwrap(), stranger.alias);
+                    format!("{known} {}", metres(stranger.distance_dm))
+                };
+                let entries: Vec<_> = strangers.entries.iter().map(entry).collect();
+                vec![format!("{viewer}: strangers [{}]", entries.join(", "))]
+            }
             Item::Superseded(superseded) => vec![format!("{}: superseded", name(&superseded.handle))],
         }
     }

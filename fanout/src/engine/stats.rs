@@ -51,6 +51,8 @@ pub struct Stats {
     pub applied: u64,
     /// Digests told, one a session.
     pub digests: u64,
+    /// Lists of strangers told, one a session.
+    pub strangers: u64,
     /// Sessions superseded.
     pub superseded: u64,
 }

@@ -29,7 +29,10 @@ impl Engine {
                     Due::User(timer, id) => {
                         self.people.stop_timer(id, timer);
                         match timer {
-                            Single::Coarse => self.coarse_due(id, out),
+                            Single::Coarse => {
+                                self.coarse_due(id, out);
+                                self.strangers_due(id, out);
+                            }
                             Single::Digest => self.digest_due(id, out),
                         }
                         self.people.release(id);
@@ -97,7 +100,7 @@ impl Engine {
     /// Nobody sees the user any more, and the user sees nobody within a radius.
     pub(super) fn lose_position(&mut self, id: Id, slot: u32, gone: RemovalReason, out: &mut Outbox) {
         self.slots.hot_mut(slot).set_place(None);
-        self.end_coarse(id, slot);
+        self.end_coarse(id, slot, out);
         self.join(id, Walk { friend: Some(Refresh::All), gone, viewer: true, ..Walk::NONE }, out);
     }
 
@@ -144,5 +147,6 @@ impl Engine {
         }
         self.share(slot);
         self.friend_join(id, Refresh::All, out);
+        self.discover(id, out);
     }
 }

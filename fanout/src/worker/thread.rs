@@ -64,21 +64,24 @@ pub(crate) struct EngineThread {
     pub(crate) stop: Shutdown,
     pub(crate) lines: Lines,
     pub(crate) say_progress: Duration,
+    /// The last batch as it was written, for the room that it takes.
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl EngineThread {
     /// Runs until the shutdown begins.
     pub(crate) fn run(mut self) -> Result<(), Error> {
-        let mut joined = false;
+        let (mut joined, mut more) = (false, false);
         let mut next_tick = self.began.elapsed();
         let mut next_export = next_tick;
         let mut export = Export::default();
         while !self.stop.is_begun() {
             self.vitals.came_round();
             let now = self.began.elapsed();
-            self.read_locations(next_tick.saturating_sub(now))?;
+            // While lists are there to be read, nothing waits for a location.
+            self.read_locations(if more { Duration::ZERO } else { next_tick.saturating_sub(now) })?;
             if joined {
-                self.read_visibility()?;
+                more = self.read_visibility()?;
                 self.claim();
             } else if self.caught_up(self.began.elapsed()) {
                 self.member.subscribe(&[&self.topics.visibility()])?;
@@ -144,8 +147,8 @@ impl EngineThread {
         }
     }
 
-    /// Reads what is there of the visibility topic, and does what the group says.
-    fn read_visibility(&mut self) -> Result<(), Error> {
+    /// Reads what is there of the visibility topic, and does what the group says. Whether the turn ended before that did.
+    fn read_visibility(&mut self) -> Result<bool, Error> {
         for _ in 0..TURN {
             let message = self.member.poll(Duration::ZERO);
             // The poll may have run the group's callbacks before it found a record.
@@ -162,9 +165,12 @@ impl EngineThread {
                 }
             }
             let message = match message {
-                None => break,
+                None => return Ok(false),
                 Some(Ok(message)) => message,
-                Some(Err(error)) => return consumer_error(error, &mut self.lines, self.began.elapsed()),
+                Some(Err(error)) => {
+                    consumer_error(error, &mut self.lines, self.began.elapsed())?;
+                    return Ok(false);
+                }
             };
             let (record, elapsed) = (record_of(&message), self.began.elapsed());
             if let Err(unusable) = self.intake.visibility(record, elapsed) {
@@ -178,7 +184,7 @@ impl EngineThread {
                 dead_letter(&mut self.log, &self.topics.dead_letters(), &message, unusable);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Appends the claims that are due.
@@ -282,11 +288,11 @@ impl EngineThread {
         let (id, incarnation) = self.intake.engine.gateway(gateway);
         let topic = self.topics.gateway(id);
         let delivery = self.deliveries.stamp(batch, incarnation, self.began.elapsed(), clock::now_ms());
-        let mut bytes = Vec::with_capacity(1_024);
-        self.intake.codec.encode_gathered(&delivery, &mut bytes);
-        telemetry::batch_written(id, bytes.len(), delivery.items.len(), delivery.seq);
+        self.bytes.clear();
+        self.intake.codec.encode_gathered(&delivery, &mut self.bytes);
+        telemetry::batch_written(id, self.bytes.len(), delivery.items.len(), delivery.seq);
         let sent = Box::new(Sent::Batch { gateway, at: Instant::now() });
-        self.log.write(BaseRecord::with_opaque_to(&topic, sent).partition(0).payload(&bytes[..]));
+        self.log.write(BaseRecord::with_opaque_to(&topic, sent).partition(0).payload(&self.bytes[..]));
     }
 
     fn position(&mut self, now: Duration) -> Position {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use nearcast_fanout::engine::Batch;
-use nearcast_schemas::delivery::{FriendPosition, Item};
+use nearcast_schemas::delivery::{FriendPosition, Item, Stranger};
 use nearcast_schemas::topics::partition_of;
 
 use crate::step::PARTITIONS;
@@ -16,6 +16,7 @@ pub struct Phone {
     /// The epoch of the last reset.
     epoch: Option<i64>,
     pub view: BTreeMap<String, FriendPosition>,
+    pub strangers: Vec<Stranger>,
     pub superseded: bool,
 }
 
@@ -28,7 +29,14 @@ pub struct Phones {
 
 impl Phones {
     pub fn connect(&mut self, handle: i32, user: &str, gateway: usize) {
-        let phone = Phone { user: user.to_owned(), gateway, epoch: None, view: BTreeMap::new(), superseded: false };
+        let phone = Phone {
+            user: user.to_owned(),
+            gateway,
+            epoch: None,
+            view: BTreeMap::new(),
+            strangers: Vec::new(),
+            superseded: false,
+        };
         self.by_handle.insert(handle, phone);
     }
 
@@ -74,6 +82,7 @@ impl Phones {
                     phone.epoch = Some(epoch);
                     if reset.part == 1 {
                         phone.view.clear();
+                        phone.strangers.clear();
                     }
                     for entry in &reset.entries {
                         phone.view.insert(entry.friend.clone(), entry.position.clone());
@@ -89,6 +98,11 @@ impl Phones {
                 Item::Superseded(superseded) => {
                     if let Some((phone, _)) = self.addressed(gateway, superseded.handle, &epochs) {
                         phone.superseded = true;
+                    }
+                }
+                Item::Strangers(strangers) => {
+                    if let Some(phone) = self.listening(gateway, strangers.viewer, &epochs) {
+                        phone.strangers = strangers.entries.clone();
                     }
                 }
                 Item::Applied(_) => {}

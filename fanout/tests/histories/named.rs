@@ -21,7 +21,7 @@ fn fix(user: usize, which: Which, east_m: f64) -> Step {
 }
 
 fn mode(user: usize, sharing: Sharing) -> Step {
-    Step::Mode { user, sharing, until_in: 0 }
+    Step::Mode { user, sharing, until_in: 0, discoverable: false }
 }
 
 /// Alice has Bob on her list and sees him.
@@ -72,8 +72,8 @@ fn copy(world: &mut World) {
 
 #[test]
 fn a_copy_brings_nothing_back_that_was_taken_away() {
-    let end = Step::Mode { user: BOB, sharing: Sharing::Coarse, until_in: 30_000 };
-    let begin = Step::Mode { user: BOB, sharing: Sharing::Hidden, until_in: 60_000 };
+    let end = Step::Mode { user: BOB, sharing: Sharing::Coarse, until_in: 30_000, discoverable: true };
+    let begin = Step::Mode { user: BOB, sharing: Sharing::Hidden, until_in: 60_000, discoverable: true };
     let taken_away = [
         vec![mode(BOB, Sharing::Hidden)],
         vec![Step::Erase { user: BOB }],

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nearcast_geo::{Cell, EXIT_RATIO, Position, Resolution, straight_line_m};
 use nearcast_schemas::event::{LocationEvent, LocationKind, Mode, NO_SESSION, Role, Sharing};
 use nearcast_schemas::list::{Precision, VisibilityList};
-use nearcast_schemas::rule::{may_show, radius_m, reported_as};
+use nearcast_schemas::rule::{may_show, radius_m, reported_as, sharing_at};
 
 use crate::step::TTL_MS;
 
@@ -32,6 +32,15 @@ pub struct Known {
     pub position: Option<(Position, i64, Sharing)>,
     /// Every cell that the user was in since coming online, or since the last report that may never be shown.
     cells: BTreeSet<u64>,
+}
+
+impl Known {
+    /// Whether the user sees strangers and is seen by them.
+    pub fn takes_part(&self, now_ms: i64) -> bool {
+        let mode = self.mode.unwrap_or_default();
+        let (position, own) = (self.position, sharing_at(&mode, now_ms));
+        mode.discoverable && position.is_some_and(|(_, _, reported)| own.max(reported) != Sharing::Hidden)
+    }
 }
 
 /// What a view must say of one friend.

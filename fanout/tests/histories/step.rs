@@ -65,6 +65,7 @@ pub enum Step {
         user: usize,
         sharing: Sharing,
         until_in: i64,
+        discoverable: bool,
     },
     Erase {
         user: usize,
@@ -167,8 +168,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         5 => (user.clone(), which(), any::<bool>())
             .prop_map(|(user, which, reset)| Step::Presence { user, which, reset }),
         4 => (user.clone(), which()).prop_map(|(user, which)| Step::Leave { user, which }),
-        6 => (user.clone(), sharing(), until)
-            .prop_map(|(user, sharing, until_in)| Step::Mode { user, sharing, until_in }),
+        6 => (user.clone(), sharing(), until, prop::bool::weighted(0.7))
+            .prop_map(|(user, sharing, until_in, discoverable)| Step::Mode { user, sharing, until_in, discoverable }),
         1 => user.clone().prop_map(|user| Step::Erase { user }),
         14 => (user.clone(), radius, prop::collection::vec(entry(), 0..USERS + 2))
             .prop_map(|(viewer, radius_m, entries)| Step::List { viewer, radius_m, entries }),

@@ -88,6 +88,8 @@ fn new_engine() -> Engine {
         coarse_period_ms: i64::from(COARSE_PERIOD_MS),
         digest_every_ms: 10_000,
         visibility_partitions: PARTITIONS,
+        discovery_max: 3,
+        alias_key: nearcast_fanout::engine::AliasKey([1, 2]),
     })
 }
 
@@ -136,11 +138,11 @@ impl World {
                 self.record(&name(*user), LocationKind::Presence, *which, None, |event, _| event.reset = *reset);
             }
             Step::Leave { user, which } => self.leave(&name(*user), *which),
-            Step::Mode { user, sharing, until_in } => {
+            Step::Mode { user, sharing, until_in, discoverable } => {
                 let until = if *until_in == 0 { 0 } else { self.now_ms + until_in };
                 let modes = self.modes.entry(name(*user)).or_default();
                 let version = modes.len() as i64 + 1;
-                modes.push((self.now_ms, Mode { sharing: *sharing, until, discoverable: false, version }));
+                modes.push((self.now_ms, Mode { sharing: *sharing, until, discoverable: *discoverable, version }));
                 self.record(&name(*user), LocationKind::Mode, Which::None, None, |_, _| {});
             }
             Step::Erase { user } => {
@@ -473,9 +475,38 @@ impl World {
         self.phones.by_handle.values().any(|phone| phone.user == viewer && phone.view.contains_key(friend))
     }
 
+    /// Whoever is shown takes part and is no friend, whoever is shown somebody takes part, and all phones hold the same.
+    fn compare_strangers(&self, known: &BTreeMap<String, Known>) {
+        for (handle, phone) in &self.phones.by_handle {
+            let viewer = &known[&phone.user];
+            if viewer.depends || !viewer.sessions.contains_key(handle) || phone.strangers.is_empty() {
+                continue;
+            }
+            // Whose list was deleted waits for another one, and a new owner says nothing until then.
+            if !self.lists.contains_key(&phone.user) {
+                continue;
+            }
+            assert!(viewer.takes_part(self.now_ms), "{} sees strangers and is not seen", phone.user);
+            let owner = self.owners[partition_of(phone.user.as_bytes(), PARTITIONS) as usize];
+            let told = self.workers[owner].engine.strangers(&phone.user).unwrap_or_default();
+            assert_eq!(phone.strangers.len(), told.len(), "{}", phone.user);
+            let friends = self.lists.get(&phone.user).map_or(&[][..], |list| &list.entries);
+            for stranger in &told {
+                assert!(
+                    !friends.iter().any(|entry| entry.friend == *stranger),
+                    "{}: {stranger} is a friend",
+                    phone.user
+                );
+                let known = &known[stranger];
+                assert!(known.depends || known.takes_part(self.now_ms), "{}: {stranger} takes no part", phone.user);
+            }
+        }
+    }
+
     fn compare(&self) {
         let known: BTreeMap<String, Known> =
             (0..USERS).map(name).map(|user| (user.clone(), oracle::known(&self.log, &user, self.now_ms))).collect();
+        self.compare_strangers(&known);
         for (user, known_user) in &known {
             let Some(list) = self.lists.get(user).filter(|_| !known_user.depends) else { continue };
             let must = oracle::view(known_user, list, &known, self.now_ms);

@@ -240,6 +240,7 @@ pub fn config(name: &str) -> Config {
         heartbeat: Duration::from_secs(1),
         digest_every: Duration::from_secs(60),
         resets_per_tick: 500,
+        discovery_max: 20,
         delivery_timeout: Duration::from_secs(30),
         stall_after: Duration::from_secs(30),
         drain: Duration::from_secs(10),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use nearcast_schemas::delivery::{FriendPosition, RemovalReason, ResetEntry};
+use nearcast_schemas::delivery::{FriendPosition, RemovalReason, ResetEntry, Stranger};
 use nearcast_schemas::refusal::{Refusal, Retry};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -23,6 +23,8 @@ pub enum ServerMessage {
     Friend(Box<FriendMessage>),
     /// What the list is at this point of the stream.
     Digest(DigestMessage),
+    /// All strangers near.
+    Strangers(StrangersMessage),
     /// A message was refused; the connection stays.
     Error(Box<ErrorMessage>),
     /// The connection ends.
@@ -38,6 +40,7 @@ impl ServerMessage {
             Self::Ack(_) => "ack",
             Self::Friend(_) => "friend",
             Self::Digest(_) => "digest",
+            Self::Strangers(_) => "strangers",
             Self::Error(_) => "error",
             Self::Bye(_) => "bye",
         }
@@ -317,6 +320,35 @@ pub struct DigestMessage {
     pub digest: String,
 }
 
+/// `strangers`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct StrangersMessage {
+    /// In place of all that were there before, nearest first.
+    #[serde(serialize_with = "strangers")]
+    pub strangers: Vec<Stranger>,
+}
+
+fn strangers<S: Serializer>(strangers: &[Stranger], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown {
+        /// In hexadecimal digits, because JSON numbers lose bits.
+        alias: String,
+        lat: f64,
+        lon: f64,
+        distance_m: f64,
+        at: i64,
+        approximate: bool,
+    }
+    serializer.collect_seq(strangers.iter().map(|stranger| Shown {
+        alias: format!("{:016x}", stranger.alias),
+        lat: stranger.lat,
+        lon: stranger.lon,
+        distance_m: f64::from(stranger.distance_dm) / 10.0,
+        at: stranger.at,
+        approximate: true,
+    }))
+}
+
 /// `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorMessage {
@@ -443,6 +475,18 @@ mod tests {
             }),
             r#"{"type":"nearby","upserts":[{"id":"bob","display_name":"Bob","lat":52.5,"lon":13.25,"distance_m":null,"at":1700000000000,"approximate":true}],"removals":[{"id":"eve","reason":"out_of_range"}]}"#,
         );
+    }
+
+    #[test]
+    fn writes_strangers() {
+        let stranger = Stranger { alias: -2, lat: 52.5, lon: 13.25, at: 1_700_000_000_000, distance_dm: 24_310 };
+        check(
+            ServerMessage::Strangers(StrangersMessage { strangers: vec![stranger] }),
+            r#"{"type":"strangers","strangers":[{"alias":"fffffffffffffffe","lat":52.5,"lon":13.25,"distance_m":2431.0,"at":1700000000000,"approximate":true}]}"#,
+        );
+        check(ServerMessage::Strangers(StrangersMessage::default()), r#"{"type":"strangers","strangers":[]}"#);
+        let text = format!("{stranger:?}");
+        assert!(!text.contains("52.5") && !text.contains("13.25"), "{text}");
     }
 
     #[test]

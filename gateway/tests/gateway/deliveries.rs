@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::api::answer;
 use crate::phone::{Phone, hello};
-use crate::worker::{applied, digest, entry, removal, reset, reset_part, superseded, upsert, upsert_at};
+use crate::worker::{applied, digest, entry, removal, reset, reset_part, strangers, superseded, upsert, upsert_at};
 use crate::world::{World, token};
 
 #[tokio::test]
@@ -82,6 +82,29 @@ async fn a_lower_epoch_and_another_incarnation_are_dropped() {
     foreign.batch(vec![reset(&seat, 1, &["foreign"]), superseded(&seat)]).await;
     new.batch(vec![upsert("c", &[&seat])]).await;
     assert_eq!(phone.nearby().await, "+c", "the foreign epoch raised nothing");
+}
+
+#[tokio::test]
+async fn strangers_come_as_whole_lists_after_the_reset() {
+    let mut world = World::start().await;
+    let (mut phone, seat) = world.join("alice").await;
+    let mut worker = world.worker(&seat);
+    worker.batch(vec![strangers(&seat, &[7])]).await;
+    worker.batch(vec![reset(&seat, 1, &["bob"]), strangers(&seat, &[-1, 2])]).await;
+    assert_eq!(phone.nearby().await, "[1/1 +bob]", "and no strangers before it");
+    let stranger = |alias: &str| json!({"alias": alias, "lat": 52.5, "lon": 13.25, "distance_m": 2431.0, "at": 3, "approximate": true});
+    assert_eq!(
+        phone.expect("strangers").await,
+        json!({"type": "strangers", "strangers": [stranger("ffffffffffffffff"), stranger("0000000000000002")]})
+    );
+    worker.batch(vec![strangers(&seat, &[])]).await;
+    assert_eq!(phone.expect("strangers").await["strangers"], json!([]));
+    let mut new = worker.successor("w2");
+    new.batch(vec![reset(&seat, 1, &["bob"])]).await;
+    worker.batch(vec![strangers(&seat, &[8])]).await;
+    new.batch(vec![strangers(&seat, &[9])]).await;
+    assert_eq!(phone.nearby().await, "[1/1 +bob]");
+    assert_eq!(phone.expect("strangers").await["strangers"], json!([stranger("0000000000000009")]));
 }
 
 #[tokio::test]

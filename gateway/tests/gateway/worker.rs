@@ -4,7 +4,7 @@ use nearcast_runtime::kafka::{Kafka, Producer, ProducerProfile};
 use nearcast_schemas::codec::Codec;
 use nearcast_schemas::delivery::{
     Applied, DeliveryBatch, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, ResetEntry,
-    Superseded, Upsert, UpsertViewer,
+    Stranger, Strangers, Superseded, Upsert, UpsertViewer,
 };
 use nearcast_schemas::digest::ViewDigest;
 use nearcast_schemas::notice::Notice;
@@ -144,6 +144,12 @@ pub fn digest(seat: &Seat, friends: &[&str]) -> (Item, String) {
     friends.iter().for_each(|friend| sum.add(friend));
     let count = friends.len() as i32;
     (Item::Digest(Digest { handle: seat.handle, count, digest: sum.to_i64() }), sum.to_hex())
+}
+
+/// All strangers near, each two kilometres and some away.
+pub fn strangers(seat: &Seat, aliases: &[i64]) -> Item {
+    let stranger = |&alias: &i64| Stranger { alias, lat: 52.5, lon: 13.25, at: 3, distance_dm: 24_310 };
+    Item::Strangers(Strangers { viewer: seat.handle, entries: aliases.iter().map(stranger).collect() })
 }
 
 pub fn superseded(seat: &Seat) -> Item {

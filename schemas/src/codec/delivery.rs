@@ -4,12 +4,14 @@ use super::error::Fault;
 use super::read::Reader;
 use super::write;
 use crate::delivery::{
-    Applied, DeliveryBatch, Digest, FriendPosition, Item, PartitionEpoch, Removal, Reset, ResetEntry, Superseded,
-    Upsert, UpsertViewer,
+    Applied, DeliveryBatch, Digest, FriendPosition, Item, PartitionEpoch, Removal, Reset, ResetEntry, Stranger,
+    Strangers, Superseded, Upsert, UpsertViewer,
 };
 
 /// The least bytes of a position: two doubles, a long, a boolean and three absent measures.
 const LEAST_POSITION: usize = 21;
+/// The least bytes of a stranger: two doubles, two longs and an integer.
+const LEAST_STRANGER: usize = 19;
 
 pub(super) fn read(from: &mut Reader<'_>) -> Result<DeliveryBatch, Fault> {
     Ok(DeliveryBatch {
@@ -57,6 +59,18 @@ fn read_item(from: &mut Reader<'_>) -> Result<Item, Fault> {
         3 => Item::Applied(Applied { handle: from.int()?, list_version: from.long()? }),
         4 => Item::Digest(Digest { handle: from.int()?, count: from.int()?, digest: from.long()? }),
         5 => Item::Superseded(Superseded { handle: from.int()? }),
+        6 => Item::Strangers(Strangers {
+            viewer: from.int()?,
+            entries: from.items(LEAST_STRANGER, |from| {
+                Ok(Stranger {
+                    alias: from.long()?,
+                    lat: from.double()?,
+                    lon: from.double()?,
+                    at: from.long()?,
+                    distance_dm: from.int()?,
+                })
+            })?,
+        }),
         _ => return Err(Fault::Branch),
     })
 }
@@ -131,6 +145,17 @@ pub(super) fn write_item(item: &Item, out: &mut Vec<u8>) {
         Item::Superseded(superseded) => {
             write::long(5, out);
             write::int(superseded.handle, out);
+        }
+        Item::Strangers(strangers) => {
+            write::long(6, out);
+            write::int(strangers.viewer, out);
+            write::items(&strangers.entries, out, |stranger, out| {
+                write::long(stranger.alias, out);
+                write::double(stranger.lat, out);
+                write::double(stranger.lon, out);
+                write::long(stranger.at, out);
+                write::int(stranger.distance_dm, out);
+            });
         }
     }
 }

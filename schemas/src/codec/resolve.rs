@@ -127,6 +127,7 @@ impl Writer {
             "Reset" => Item::Reset(from_value(&value).ok()?),
             "Applied" => Item::Applied(from_value(&value).ok()?),
             "Digest" => Item::Digest(from_value(&value).ok()?),
+            "Strangers" => Item::Strangers(from_value(&value).ok()?),
             "Superseded" => Item::Superseded(from_value(&value).ok()?),
             _ => return None,
         })

@@ -4,7 +4,9 @@
 use apache_avro::Schema;
 use apache_avro::types::Value;
 use nearcast_schemas::codec::{Codec, DecodeError, GatewayRecord, SchemaError, SchemaIds, avsc};
-use nearcast_schemas::delivery::{DeliveryBatch, Digest, Item, RemovalReason, Superseded};
+use nearcast_schemas::delivery::{
+    Applied, DeliveryBatch, Digest, Item, RemovalReason, Stranger, Strangers, Superseded,
+};
 use nearcast_schemas::event::{LocationKind, Mode, Role, Sharing};
 use nearcast_schemas::list::{Precision, VisibilityKind};
 use nearcast_schemas::notice::{Notice, NoticeKind};
@@ -18,6 +20,7 @@ const LOCATION_NEWER: &str = include_str!("../../avro/compat/location_event.newe
 const LOCATION_OLDER: &str = include_str!("../../avro/compat/location_event.older.avsc");
 const LIST_NEWER: &str = include_str!("../../avro/compat/visibility_list.newer.avsc");
 const BATCH_NEWER: &str = include_str!("../../avro/compat/delivery_batch.newer.avsc");
+const BATCH_OLDER: &str = include_str!("../../avro/compat/delivery_batch.older.avsc");
 const NOTICE_NEWER: &str = include_str!("../../avro/compat/notice.newer.avsc");
 const NOTICE_OLDER: &str = include_str!("../../avro/compat/notice.older.avsc");
 
@@ -89,7 +92,11 @@ fn a_newer_list_decodes() {
 
 /// The branches of the items' union in `avsc` by name, and the value of a batch with the items given by theirs.
 fn newer_batch(items: &[(&str, serde_json::Value)]) -> (Codec, Vec<u8>) {
-    let schema = schema(BATCH_NEWER);
+    batch_by(BATCH_NEWER, items)
+}
+
+fn batch_by(avsc: &str, items: &[(&str, serde_json::Value)]) -> (Codec, Vec<u8>) {
+    let schema = schema(avsc);
     let Schema::Record(batch) = &schema else { panic!("a batch is a record") };
     let field = batch.fields.iter().find(|field| field.name == "items").unwrap();
     let Schema::Array(array) = &field.schema else { panic!("items are an array") };
@@ -114,7 +121,7 @@ fn newer_batch(items: &[(&str, serde_json::Value)]) -> (Codec, Vec<u8>) {
         ("epochs".into(), Value::Array(Vec::new())),
         ("items".into(), Value::Array(items)),
     ]);
-    let codec = Codec::default().with_writer(OTHER, BATCH_NEWER).unwrap();
+    let codec = Codec::default().with_writer(OTHER, avsc).unwrap();
     (codec, framed(OTHER, &avro_write(&schema, value)))
 }
 
@@ -145,6 +152,28 @@ fn a_newer_batch_decodes_and_its_items_go_by_name() {
     let Item::Reset(reset) = reset else { panic!("a reset") };
     assert_eq!((reset.entries[0].friend.as_str(), reset.entries[0].position.lon), ("c", 2.0));
     assert!(matches!(applied, Item::Applied(_)));
+}
+
+#[test]
+fn a_batch_of_before_there_were_strangers_decodes() {
+    let items = [("Superseded", json!({"handle": 7})), ("Applied", json!({"handle": 7, "list_version": 8}))];
+    let (codec, record) = batch_by(BATCH_OLDER, &items);
+    let Ok(GatewayRecord::Batch(batch)) = codec.decode_gateway_record(&record) else { panic!("a batch decodes") };
+    let expect = [Item::Superseded(Superseded { handle: 7 }), Item::Applied(Applied { handle: 7, list_version: 8 })];
+    assert_eq!(batch.items, expect);
+}
+
+#[test]
+fn strangers_of_another_build_go_by_name() {
+    let more =
+        |text: &str| text.replace(r#"{"name": "alias","#, r#"{"name": "since", "type": "long"}, {"name": "alias","#);
+    let newer = more(avsc::DELIVERY_BATCH);
+    assert_ne!(newer, avsc::DELIVERY_BATCH);
+    let entry = json!({"since": 1, "alias": -2, "lat": 1.5, "lon": 2.5, "at": 3, "distance_dm": 4});
+    let (codec, record) = batch_by(&newer, &[("Strangers", json!({"viewer": 7, "entries": [entry]}))]);
+    let Ok(GatewayRecord::Batch(batch)) = codec.decode_gateway_record(&record) else { panic!("a batch decodes") };
+    let stranger = Stranger { alias: -2, lat: 1.5, lon: 2.5, at: 3, distance_dm: 4 };
+    assert_eq!(batch.items, [Item::Strangers(Strangers { viewer: 7, entries: vec![stranger] })]);
 }
 
 #[test]

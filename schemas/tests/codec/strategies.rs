@@ -2,7 +2,7 @@
 
 use nearcast_schemas::delivery::{
     Applied, DeliveryBatch, Digest, FriendPosition, Item, PartitionEpoch, Removal, RemovalReason, Reset, ResetEntry,
-    Superseded, Upsert, UpsertViewer,
+    Stranger, Strangers, Superseded, Upsert, UpsertViewer,
 };
 use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, Role, Route, Sharing};
 use nearcast_schemas::list::{Precision, VisibilityEntry, VisibilityKind, VisibilityList};
@@ -160,6 +160,12 @@ fn reset() -> impl Strategy<Value = Reset> {
     })
 }
 
+fn strangers() -> impl Strategy<Value = Strangers> {
+    let entry = (long(), double(), double(), long(), int())
+        .prop_map(|(alias, lat, lon, at, distance_dm)| Stranger { alias, lat, lon, at, distance_dm });
+    (int(), vec(entry, 0..5)).prop_map(|(viewer, entries)| Strangers { viewer, entries })
+}
+
 fn item() -> impl Strategy<Value = Item> {
     prop_oneof![
         upsert().prop_map(Item::Upsert),
@@ -167,6 +173,7 @@ fn item() -> impl Strategy<Value = Item> {
         reset().prop_map(Item::Reset),
         (int(), long()).prop_map(|(handle, list_version)| Item::Applied(Applied { handle, list_version })),
         (int(), int(), long()).prop_map(|(handle, count, digest)| Item::Digest(Digest { handle, count, digest })),
+        strangers().prop_map(Item::Strangers),
         int().prop_map(|handle| Item::Superseded(Superseded { handle })),
     ]
 }

@@ -13,12 +13,19 @@ use rand_chacha::rand_core::SeedableRng;
 /// Everything random follows from it.
 pub const SEED: u64 = 20_261_123;
 
-/// Every fifth of the users lives around one of these.
 const CITIES: [(f64, f64); 5] = [(52.52, 13.40), (35.68, 139.69), (-23.55, -46.63), (6.45, 3.39), (40.71, -74.0)];
 
-/// Spread of a city in each direction, standard deviation in metres. Two of its people are within 8 km of each other in
-/// 63 % of all pairs, which makes 12.6 % of the pairs of all users.
-const CITY_M: f64 = 4_000.0;
+/// Where users live.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Land {
+    /// Cities, at most five; as many users live around each.
+    pub cities: usize,
+    /// Spread of a city in each direction, standard deviation in metres.
+    pub spread_m: f64,
+}
+
+/// Two people of a city are within 8 km of each other in 63 % of all pairs, which makes 12.6 % of the pairs of all users.
+const LAND: Land = Land { cities: CITIES.len(), spread_m: 4_000.0 };
 
 const METRES_PER_DEGREE: f64 = 111_320.0;
 
@@ -38,18 +45,25 @@ pub struct World {
     pub size: Size,
     /// Users whom a list may name, numbered from 0; those below `size.users` are online.
     pub registered: u32,
+    land: Land,
     friends: Vec<Permutation>,
     order: Permutation,
 }
 
 impl World {
     pub fn new(size: Size) -> Self {
+        Self::on(LAND, size)
+    }
+
+    /// A world whose users live elsewhere.
+    pub fn on(land: Land, size: Size) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED);
         let registered = u32::try_from(u64::from(size.users) * u64::from(size.listed) / u64::from(size.online))
             .expect("numbers of users fit 32 bits");
         Self {
             size,
             registered,
+            land,
             // Each makes two friends of everybody: whom it takes the user to, and who is taken to the user.
             friends: (0..size.listed / 2).map(|_| Permutation::new(registered, &mut rng)).collect(),
             order: Permutation::new(size.users, &mut rng),
@@ -83,9 +97,9 @@ impl World {
     pub fn homes(&self) -> Vec<(f64, f64)> {
         let mut rng = ChaCha8Rng::seed_from_u64(SEED ^ 1);
         let home = |_| {
-            let (lat, lon) = CITIES[rng.random_range(0..CITIES.len())];
+            let (lat, lon) = CITIES[rng.random_range(0..self.land.cities)];
             // Box and Muller: two normal numbers from two uniform ones.
-            let away_m = CITY_M * (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+            let away_m = self.land.spread_m * (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
             moved((lat, lon), away_m, TAU * rng.random::<f64>())
         };
         (0..self.size.users).map(home).collect()
