@@ -50,6 +50,12 @@ pub(crate) fn is_old(head: &Head, by_time: &[i64], ttl_ms: i64, now_ms: i64) -> 
     now_ms.saturating_sub(head.now_ms) >= ttl_ms || head.next.iter().zip(by_time).any(|(next, by_time)| by_time > next)
 }
 
+/// The last records without those that are as old as `oldest_ms` (ms since the epoch), when whatever they said is too old.
+/// There is nothing of their partitions in the snapshot, and the log need not have them any more.
+pub(crate) fn young(last: &[Option<LastRead>], oldest_ms: i64) -> Vec<Option<LastRead>> {
+    last.iter().map(|last| last.filter(|last| last.append_ms > oldest_ms)).collect()
+}
+
 /// What a whole file held.
 pub(crate) struct Restored {
     pub(crate) engine: Engine,
@@ -89,8 +95,62 @@ pub(crate) fn restore(
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::tests::head;
+    use std::io::{Seek, Write};
+
+    use nearcast_geo::{Coarsener, Resolution};
+
+    use super::super::format::tests::{head, last};
+    use super::super::format::{PartHead, SnapshotWriter};
     use super::*;
+    use crate::engine::{AliasKey, Settings};
+
+    fn engine() -> Engine {
+        Engine::new(Settings {
+            ttl_ms: 600_000,
+            max_radius_m: 20_000,
+            coarsener: Coarsener::new(Resolution::Seven, 100.0, 300_000).unwrap(),
+            coarse_period_ms: 300_000,
+            digest_every_ms: 60_000,
+            visibility_partitions: 4,
+            discovery_max: 0,
+            alias_key: AliasKey([1, 2]),
+        })
+    }
+
+    fn opened(part: PartHead, rows: &[u8], last: Vec<Option<LastRead>>) -> Opened {
+        let mut writer = SnapshotWriter::begin(Vec::new(), head()).unwrap();
+        writer.part(part, rows).unwrap();
+        let (bytes, ..) = writer.end(last).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&bytes).unwrap();
+        file.rewind().unwrap();
+        let (reader, head) = SnapshotReader::begin(BufReader::new(file)).unwrap();
+        Opened { head, reader }
+    }
+
+    #[test]
+    fn what_has_a_checksum_and_no_meaning_is_torn() {
+        let part = |partitions, rows| PartHead { now_ms: 1, next: vec![0; partitions], rows };
+        let whole = restore(opened(part(2, 0), b"", last()), engine(), |_| true);
+        assert!(whole.is_ok_and(|restored| restored.last == last()));
+        let check = |part, rows, last| {
+            let error = restore(opened(part, rows, last), engine(), |_| true).err();
+            assert!(matches!(error, Some(Unusable::Torn(_))), "{error:?}");
+        };
+        check(part(2, 1), b"", last());
+        check(part(2, 1), b"\x07", last());
+        check(part(3, 0), b"", last());
+        check(part(2, 0), b"", Vec::new());
+        let stopped = restore(opened(part(2, 0), b"", last()), engine(), |_| false).err();
+        assert!(matches!(stopped, Some(Unusable::Unread(_))), "{stopped:?}");
+    }
+
+    #[test]
+    fn a_record_that_is_too_old_binds_nothing() {
+        let at = last()[0].map_or(0, |last| last.append_ms);
+        assert_eq!(young(&last(), at - 1), last());
+        assert_eq!(young(&last(), at), [None, None]);
+    }
 
     #[test]
     fn is_old_by_either_clock() {

@@ -92,13 +92,14 @@ impl Resume<'_> {
             })
         });
         let Restored { mut engine, last, rows } = restored.await?;
+        let now_ms = engine.now_ms().max(head.now_ms);
+        let last = load::young(&last, now_ms - self.settings.ttl_ms);
         self.replay.not_ready("comparing the snapshot with the log");
         self.compare(&last).await?;
-        let now_ms = engine.now_ms().max(head.now_ms);
         // Whoever fell silent while the copy was made was copied before or not at all.
         engine.sweep(now_ms, &mut Outbox::default());
         snapshot::loaded(rows, age_ms, began.elapsed());
-        // Of a partition without a record that was read there is nothing in the snapshot.
+        // Of a partition without a last record there is nothing in the snapshot.
         let places = head.next.iter().zip(&last).zip(self.by_time);
         let next = places.map(|((&next, last), &by_time)| if last.is_some() { next } else { by_time }).collect();
         Ok(Some(Beginning { engine, next, last, now_ms: Some(now_ms) }))
