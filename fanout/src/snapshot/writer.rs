@@ -134,4 +134,26 @@ mod tests {
         run(&files, vec![part(), end(), begin(), part(), end()]);
         assert!(files.last().exists());
     }
+
+    #[test]
+    fn a_full_disk_fails_a_pass_and_not_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path(), "p", "w", 1);
+        run(&files, vec![begin(), end()]);
+        let on_full_disk = |jobs: Vec<Job>| {
+            let (sender, receiver) = mpsc::channel();
+            let full = BufWriter::new(File::options().write(true).open("/dev/full").unwrap());
+            let pass = Pass { to: SnapshotWriter::begin(full, head()).unwrap(), began: Instant::now() };
+            for job in jobs {
+                sender.send(job).unwrap();
+            }
+            drop(sender);
+            Writer { files: files.clone(), jobs: receiver, pass: Some(pass) }.run();
+        };
+        let large = || Job::Part(PartHead { now_ms: 1, next: vec![9, 0], rows: 1 }, vec![0; 1 << 16]);
+        on_full_disk(vec![large(), part(), end()]);
+        assert!(!files.last().exists(), "what was erased since does not stay");
+        on_full_disk(vec![large(), part(), end(), begin(), part(), end()]);
+        assert!(files.last().exists());
+    }
 }
