@@ -18,6 +18,7 @@ const PURE: &[&str] = &[
     "fanout/src/clock.rs",
     "fanout/src/intake.rs",
     "fanout/src/progress.rs",
+    "fanout/src/snapshot/format.rs",
     "gateway/src/deliveries.rs",
     "gateway/src/epochs.rs",
     "gateway/src/feed.rs",

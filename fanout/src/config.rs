@@ -1,6 +1,7 @@
 //! The section `[fanout]` of the configuration.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,13 @@ pub struct Config {
     /// How long a shutdown waits for deliveries on their way.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
+    /// Where the worker keeps a snapshot of what it knows from the locations, so that a restart replays a minute and not
+    /// the whole time to live; empty for none. Not with the embedded cluster, which ends with its process. The file holds
+    /// positions: it is readable by its owner alone, and a worker that stopped leaves its last one.
+    pub snapshot_dir: PathBuf,
+    /// How often it is written.
+    #[serde(with = "humantime_serde")]
+    pub snapshot_every: Duration,
 }
 
 /// A value that cannot be used.
@@ -83,6 +91,9 @@ impl Config {
         if self.stall_after < Duration::from_secs(5) {
             return fail("stall_after", "must be at least 5s");
         }
+        if !(Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.snapshot_every) {
+            return fail("snapshot_every", "must be 1s to 10m");
+        }
         Ok(())
     }
 }
@@ -105,11 +116,16 @@ mod tests {
             delivery_timeout: Duration::from_secs(30),
             stall_after: Duration::from_secs(30),
             drain: Duration::from_secs(10),
+            snapshot_dir: PathBuf::new(),
+            snapshot_every: Duration::from_secs(60),
         };
         assert_eq!(good.check(), Ok(()));
         let bad = Config { tick_max: Duration::from_millis(9), ..good.clone() };
         let said = bad.check().map_err(|error| error.to_string());
         assert_eq!(said, Err("fanout.tick_max: must be from fanout.tick to 1s".to_owned()));
+        let bad = Config { snapshot_every: Duration::from_secs(601), ..good.clone() };
+        let said = bad.check().map_err(|error| error.to_string());
+        assert_eq!(said, Err("fanout.snapshot_every: must be 1s to 10m".to_owned()));
         let bad = Config { discovery_max: 101, ..good.clone() };
         let said = bad.check().map_err(|error| error.to_string());
         assert_eq!(said, Err("fanout.discovery_max: must be 0 to 100".to_owned()));

@@ -10,6 +10,7 @@ use crate::claims::{Claims, Order};
 use crate::clock::BrokerClock;
 use crate::engine::{Engine, Located, Outbox, Stamp};
 use crate::progress::Lag;
+use crate::snapshot::format::LastRead;
 
 /// One record as it was read.
 #[derive(Clone, Copy)]
@@ -42,6 +43,8 @@ pub(crate) struct Intake {
     pub(crate) codec: Codec,
     /// The offset to be read next, of each partition of the locations.
     pub(crate) next: Vec<i64>,
+    /// The last record that was read of each.
+    pub(crate) last: Vec<Option<LastRead>>,
     pub(crate) lag: Lag,
     pub(crate) visibility_partitions: i32,
 }
@@ -59,6 +62,9 @@ impl Intake {
             }
             if let Some(next) = self.next.get_mut(record.partition as usize) {
                 *next = record.offset + 1;
+            }
+            if let Some(last) = self.last.get_mut(record.partition as usize) {
+                *last = Some(LastRead { offset: record.offset, append_ms: record.append_ms });
             }
             match self.located(record) {
                 Ok(record) => located.push(record),

@@ -14,6 +14,7 @@ mod intake;
 mod kafka;
 mod pace;
 mod progress;
+mod snapshot;
 mod telemetry;
 mod vitals;
 mod worker;

@@ -50,6 +50,7 @@ impl Export {
         ignored("superseded", |s| s.records_superseded);
         ignored("invalid", |s| s.records_invalid);
         ignored("stale", |s| s.records_stale);
+        ignored("saved", |s| s.records_saved);
         let ignored = |cause, of| labelled("nearcast_fanout_lists_ignored_total", "cause", cause, of);
         ignored("stale", |s| s.lists_stale);
         ignored("misplaced", |s| s.lists_misplaced);
@@ -81,6 +82,12 @@ pub(crate) fn batch_written(gateway: &str, bytes: usize, items: usize, seq: i64)
     counter!("nearcast_fanout_batches_total", "kind" => kind).increment(1);
     counter!("nearcast_fanout_delivery_bytes_total").increment(bytes as u64);
     gauge!("nearcast_fanout_seq", "gateway" => gateway.to_owned()).set(seq as f64);
+}
+
+/// The worker has caught up, after so many records.
+pub(crate) fn replayed(records: u64) {
+    gauge!("nearcast_fanout_replayed_records").set(records as f64);
+    tracing::info!(records, "locations replayed");
 }
 
 /// How long the next tick lasts.

@@ -2,8 +2,10 @@
 //!
 //! A start replays the last time to live of the locations until every partition lags less than a second; only then it
 //! joins the group, reads the lists of the partitions it is given up to its own claim, and sends resets. Nothing is
-//! committed: what a worker knows it computes again.
+//! committed: what a worker knows it computes again. Where there is a local snapshot that fits the log ([`crate::snapshot`],
+//! [`resume`]), the replay begins where that was begun, and not a time to live ago; all else is the same.
 
+mod resume;
 mod thread;
 mod watch;
 
@@ -25,18 +27,24 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError as ClientError;
 use rdkafka::topic_partition_list::Offset;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 
 use crate::claims::Claims;
 use crate::clock::BrokerClock;
 use crate::config::{Config, ConfigError};
 use crate::deliveries::{Deliveries, Worker};
-use crate::engine::{AliasKey, Engine, Outbox, Settings};
+use crate::engine::{AliasKey, Outbox, Settings};
 use crate::intake::Intake;
 use crate::kafka::{Log, Membership};
 use crate::pace::Pace;
 use crate::progress::{Lag, Stall};
+use crate::snapshot::files::Files;
+use crate::snapshot::format::Identity;
+use crate::snapshot::saver::Saver;
+use crate::snapshot::writer::Writer;
 use crate::telemetry::Lines;
 use crate::vitals::Vitals;
+use resume::{Beginning, Resume};
 use thread::EngineThread;
 use watch::{Fixed, Watch};
 
@@ -145,8 +153,18 @@ async fn work(
         () = shutdown.begun() => return Ok(()),
         started = start(&config, &parts, &shutdown, broker, replay) => started,
     };
-    let (thread, watch) = started?;
-    tasks.spawn("fanout watch", watch.run(shutdown));
+    let (thread, watch, writer) = started?;
+    tasks.spawn("fanout watch", watch.run(shutdown.clone()));
+    if let Some(writer) = writer {
+        let runtime = Handle::current();
+        let run = move || {
+            writer.run();
+            // The engine's thread has ended. Where it failed, its failure is the one to be told.
+            runtime.block_on(shutdown.begun());
+            Ok::<_, Error>(())
+        };
+        tasks.spawn_thread("fanout snapshot", run).map_err(Error::Thread)?;
+    }
     tasks.spawn_thread("fanout engine", move || thread.run()).map_err(Error::Thread)?;
     Ok(tasks.join(grace).await?)
 }
@@ -158,7 +176,7 @@ async fn start(
     shutdown: &Shutdown,
     broker: Component,
     replay: Component,
-) -> Result<(EngineThread, Watch), Error> {
+) -> Result<(EngineThread, Watch, Option<Writer>), Error> {
     let began = Instant::now();
     let Parts { deployment, kafka, codec, .. } = parts;
     kafka.wait_until_up(&broker).await?;
@@ -169,30 +187,51 @@ async fn start(
     let from_ms = clock::now_ms() - deployment.ttl_ms() - REPLAY_MARGIN_MS;
     let mut from = kafka.offsets_at(&locations.topic, from_ms).await?;
     from.sort_unstable();
-    let next: Vec<i64> = from.iter().map(|(_, offset)| *offset).collect();
-    tracing::info!(partitions = locations.partitions, "replaying the locations of the last time to live");
-    replay.not_ready("replaying the locations");
-
+    let by_time: Vec<i64> = from.iter().map(|(_, offset)| *offset).collect();
     let settings = settings(config, deployment, visibility.partitions)?;
     let worker = Worker { name: worker_name(config), incarnation: clock::now_ms() };
+    let saving = saving(config, deployment, kafka, &worker, [&locations, &visibility]).await?;
+    let resumed = match &saving {
+        Some((files, identity)) => {
+            let by_time = &by_time[..];
+            Resume { files, identity, kafka, by_time, settings, replay: &replay, stop: shutdown }.run().await
+        }
+        None => None,
+    };
+    let Beginning { engine, next, last, now_ms } = resumed.unwrap_or_else(|| Beginning::of_log(settings, by_time));
+    tracing::info!(partitions = locations.partitions, snapshot = now_ms.is_some(), "replaying the locations");
+    replay.not_ready("replaying the locations");
+
+    let mut clock = BrokerClock::default();
+    if let Some(now_ms) = now_ms {
+        clock.observe(now_ms, began.elapsed());
+    }
     let vitals = Arc::new(Vitals::new(&next));
     let reader = kafka.reader()?;
     let mut assignment = TopicPartitionList::new();
-    for (partition, offset) in from {
-        assignment.add_partition_offset(&locations.topic, partition, Offset::Offset(offset))?;
+    for (partition, offset) in next.iter().enumerate() {
+        assignment.add_partition_offset(&locations.topic, partition as i32, Offset::Offset(*offset))?;
     }
     reader.assign(&assignment)?;
     let member = kafka.group_member(&topics.fanout_group(), Membership::default(), &[])?;
     let log = Log::new(kafka, config.delivery_timeout, config.drain, Arc::clone(&vitals), shutdown.clone())?;
     let (told, ends) = tokio::sync::watch::channel(None);
+    let (saver, writer) = match saving {
+        Some((files, identity)) => {
+            let (saver, jobs) = Saver::new(identity, config.snapshot_every);
+            (Some(saver), Some(Writer::new(files, jobs)))
+        }
+        None => (None, None),
+    };
     let thread = EngineThread {
         intake: Intake {
-            engine: Engine::new(settings),
+            engine,
             out: Outbox::default(),
-            clock: BrokerClock::default(),
+            clock,
             claims: Claims::new(&worker.name, worker.incarnation),
             codec: codec.clone(),
             next,
+            last,
             lag: Lag::default(),
             visibility_partitions: visibility.partitions,
         },
@@ -203,6 +242,7 @@ async fn start(
         worker,
         topics,
         pace: Pace { shortest: config.tick, longest: config.tick_max },
+        saver,
         resets_per_tick: config.resets_per_tick,
         vitals: Arc::clone(&vitals),
         ends,
@@ -215,7 +255,35 @@ async fn start(
     };
     let stall_after = config.stall_after;
     let kafka = kafka.clone();
-    Ok((thread, Watch { kafka, locations, visibility, vitals, ends: told, replay, broker, stall_after, began }))
+    let watch = Watch { kafka, locations, visibility, vitals, ends: told, replay, broker, stall_after, began };
+    Ok((thread, watch, writer))
+}
+
+/// Where snapshots lie and what they are of, if any are to be written.
+async fn saving(
+    config: &Config,
+    deployment: &Deployment,
+    kafka: &Kafka,
+    worker: &Worker,
+    [locations, visibility]: [&Fixed; 2],
+) -> Result<Option<(Files, Identity)>, Error> {
+    if config.snapshot_dir.as_os_str().is_empty() || kafka.config().embedded {
+        return Ok(None);
+    }
+    let Some(cluster) = kafka.cluster_id().await? else {
+        tracing::warn!("no snapshots: the cluster does not say its id");
+        return Ok(None);
+    };
+    let identity = Identity {
+        cluster,
+        topic: locations.topic.clone(),
+        visibility_partitions: visibility.partitions,
+        ttl_ms: deployment.ttl_ms(),
+        coarse_resolution: i64::from(deployment.coarse_resolution),
+        coarse_period_ms: i64::from(deployment.coarse_period_s) * 1_000,
+    };
+    let files = Files::new(&config.snapshot_dir, &deployment.prefix, &worker.name, worker.incarnation);
+    Ok(Some((files, identity)))
 }
 
 /// Waits for a topic at most as long as a start waits for the cluster.

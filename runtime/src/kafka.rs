@@ -228,6 +228,14 @@ impl Kafka {
         }
     }
 
+    /// The cluster's own id; none when the cluster does not say it within 10 s.
+    ///
+    /// # Errors
+    /// When librdkafka refuses an option.
+    pub async fn cluster_id(&self) -> Result<Option<String>, KafkaError> {
+        self.ask(REQUEST_TIMEOUT, |reader, timeout| Ok(reader.client().fetch_cluster_id(timeout))).await
+    }
+
     /// The offsets of the first record of a partition and after its last.
     ///
     /// # Errors

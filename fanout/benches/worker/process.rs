@@ -71,6 +71,8 @@ fn config() -> Config {
         delivery_timeout: Duration::from_secs(30),
         stall_after: Duration::from_secs(30),
         drain: Duration::from_secs(10),
+        snapshot_dir: std::path::PathBuf::new(),
+        snapshot_every: Duration::from_secs(60),
     }
 }
 

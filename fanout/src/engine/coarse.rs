@@ -72,6 +72,21 @@ impl Engine {
         true
     }
 
+    /// What is shown of a user who has a track.
+    pub(super) fn coarse_shown(&self, id: Id) -> Option<CoarsePosition> {
+        self.coarse.get(&id).map(|coarse| coarse.track.shown())
+    }
+
+    /// Goes on with a track from what was shown last, as long as there is a position that may be shown.
+    pub(super) fn restore_coarse(&mut self, id: Id, slot: u32, shown: CoarsePosition) {
+        if self.slots.hot(slot).place().is_some() && self.slots.cold(slot).reported_as() != Sharing::Hidden {
+            let track = CoarseTrack::from(shown);
+            self.coarse.insert(id, Coarse::new(track));
+            self.slots.hot_mut(slot).set_coarse(true);
+            self.arm_single(self.next_instant(track), Single::Coarse, id);
+        }
+    }
+
     /// The position is gone, and the track with it.
     pub(super) fn end_coarse(&mut self, id: Id, slot: u32, out: &mut Outbox) {
         if self.slots.hot(slot).is_coarse() {

@@ -18,6 +18,8 @@
 //! - What few users have, such as entries with rules of their own, modes, watching sessions and coarse positions, lies in
 //!   maps beside, behind a bit that says so.
 //! - [`timers`]: a wheel that runs through the slots' rows for silences, and an ordered map for the rest.
+//! - [`saved`]: what came from the locations, copied out as [`rows`](mod@rows) while records go on coming, and taken in
+//!   by an engine that begins.
 //! - The large arrays lie in huge pages ([`array`]); lists in segments that are cleaned ([`blocks`]).
 //!
 //! Invariant: a view is a function of the records of the last time to live, the lists, and the time, the band of the
@@ -42,6 +44,8 @@ mod ownership;
 mod people;
 mod prefetch;
 mod reset;
+mod rows;
+mod saved;
 #[cfg(test)]
 mod script;
 mod session;
@@ -74,6 +78,7 @@ use lists::Special;
 use ownership::{Partition, SupersededSessions};
 use people::{Id, People};
 use reset::Scan;
+use saved::Marks;
 use session::{NO_GENERATION, Session};
 use slots::Slots;
 use timers::{Timers, Wheel};
@@ -85,6 +90,8 @@ pub use inspect::{Broken, Seen};
 pub use lists::LIST_KEPT_MS;
 pub use out::{BATCH_BYTES, Batch, Outbox};
 pub use reset::PART_ENTRIES;
+pub use rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, rows};
+pub use saved::Copied;
 pub use session::{MAX_WATCHING, ResetCause};
 pub use stats::Stats;
 
@@ -136,6 +143,9 @@ pub struct Engine {
     wheel: Wheel,
     round: Round,
     superseded: SupersededSessions,
+    /// How many of them were forgotten.
+    superseded_gone: u64,
+    marks: Marks,
     scan: Scan,
     stats: Stats,
     changes: Changes,
@@ -164,6 +174,8 @@ impl Engine {
             wheel: Wheel::default(),
             round: Round::default(),
             superseded: SupersededSessions::default(),
+            superseded_gone: 0,
+            marks: Marks::default(),
             scan: Scan::default(),
             stats: Stats::default(),
             changes: Changes::default(),
@@ -188,6 +200,9 @@ impl Engine {
             // A worker that starts now would not read it.
             _ if at.append_ms + self.settings.ttl_ms <= self.now_ms => self.stats.records_stale += 1,
             _ if check_id(user).is_err() => self.stats.records_invalid += 1,
+            _ if !self.marks.is_empty() && self.is_saved(at, user, ahead, event.mode, out) => {
+                self.stats.records_saved += 1
+            }
             LocationKind::Erase => self.erase(at, user, ahead, event.mode, out),
             _ => self.report(at, user, ahead, event, out),
         }
@@ -224,6 +239,7 @@ impl Engine {
         }
         let id = self.people.named(user);
         let slot = self.slots.insert(id, self.partition_of_name(user), append_ms);
+        self.marks.clear(slot);
         self.people.come_online(id, slot);
         if let Some(radius_m) = self.viewer(id).map(|viewer| viewer.radius_m) {
             self.slots.hot_mut(slot).set_radius_m(radius_m);

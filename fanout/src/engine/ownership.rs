@@ -45,7 +45,7 @@ pub(super) struct SupersededSession {
     pub(super) partition: usize,
     pub(super) session: Session,
     /// ms since the epoch.
-    at_ms: i64,
+    pub(super) at_ms: i64,
 }
 
 pub(super) type SupersededSessions = VecDeque<SupersededSession>;
@@ -107,6 +107,8 @@ impl Engine {
 
     pub(super) fn forget_superseded(&mut self) {
         let until = self.now_ms - self.settings.ttl_ms;
-        while self.superseded.pop_front_if(|session| session.at_ms <= until).is_some() {}
+        while self.superseded.pop_front_if(|session| session.at_ms <= until).is_some() {
+            self.superseded_gone += 1;
+        }
     }
 }

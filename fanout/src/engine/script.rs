@@ -41,7 +41,7 @@ pub(super) struct Script {
     pub(super) engine: Engine,
     pub(super) out: Outbox,
     pub(super) now_ms: i64,
-    offset: i64,
+    pub(super) offset: i64,
     handles: i32,
     modes: BTreeMap<String, Mode>,
     /// The names that sessions have in what they are told: the user, from the second session on with its number.

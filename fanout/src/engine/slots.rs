@@ -248,6 +248,11 @@ impl Slots {
         usize::from(self.routes.as_slice()[slot as usize].partition)
     }
 
+    /// Whether the slot is somebody's.
+    pub(super) fn is_used(&self, slot: u32) -> bool {
+        self.routes.as_slice()[slot as usize].id != NOBODY
+    }
+
     /// The slots in use.
     pub(super) fn used(&self) -> impl Iterator<Item = u32> {
         let routes = self.routes.as_slice().iter().enumerate();

@@ -15,6 +15,8 @@ pub struct Stats {
     pub records_invalid: u64,
     /// Of those, older than the time to live.
     pub records_stale: u64,
+    /// Of those, that the restored copy knew already.
+    pub records_saved: u64,
     /// Lists and deletions of lists taken.
     pub lists: u64,
     /// Of those, with a lower version than the known one.

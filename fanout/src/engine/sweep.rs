@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// When the first of what a slot holds is older than the time to live, ms since the epoch.
-    fn silent_at(&self, slot: u32) -> i64 {
+    pub(super) fn silent_at(&self, slot: u32) -> i64 {
         let (hot, cold) = (self.slots.hot(slot), self.slots.cold(slot));
         let position = hot.place().map(|_| cold.at_ms(self.now_ms));
         let session = if hot.is_connected() { self.slots.sessions(slot, self.now_ms).oldest_seen_ms() } else { None };
@@ -74,6 +74,18 @@ impl Engine {
     fn ttl_due(&mut self, slot: u32, out: &mut Outbox) {
         let id = self.slots.id(slot);
         let oldest = self.now_ms - self.settings.ttl_ms;
+        self.let_go(slot, oldest, out);
+        if self.slots.cold(slot).last_record_ms(self.now_ms) <= oldest {
+            self.free_slot(id, slot);
+        } else {
+            let at_ms = self.silent_at(slot);
+            self.wheel.add(&mut self.slots, slot, at_ms, self.now_ms);
+        }
+    }
+
+    /// Lets go of the position and of sessions that are as old as `oldest`, ms since the epoch.
+    pub(super) fn let_go(&mut self, slot: u32, oldest: i64, out: &mut Outbox) {
+        let id = self.slots.id(slot);
         if self.slots.hot(slot).place().is_some() && self.slots.cold(slot).at_ms(self.now_ms) <= oldest {
             self.lose_position(id, slot, RemovalReason::Silent, out);
         }
@@ -82,12 +94,6 @@ impl Engine {
             let ended = sessions.drop_if(|session| session.seen_ms <= oldest);
             self.slots.set_sessions(slot, sessions);
             self.sessions_ended(slot, ended);
-        }
-        if self.slots.cold(slot).last_record_ms(self.now_ms) <= oldest {
-            self.free_slot(id, slot);
-        } else {
-            let at_ms = self.silent_at(slot);
-            self.wheel.add(&mut self.slots, slot, at_ms, self.now_ms);
         }
     }
 

@@ -28,6 +28,7 @@ use crate::intake::{Intake, Record, Unusable};
 use crate::kafka::{Ack, Change, Log, Member, Sent};
 use crate::pace::Pace;
 use crate::progress::Ends;
+use crate::snapshot::saver::{Reading, Saver};
 use crate::telemetry::{self, Export, Lines, Position};
 use crate::vitals::Vitals;
 use crate::worker::Error;
@@ -53,6 +54,8 @@ pub(crate) struct EngineThread {
     pub(crate) worker: Worker,
     pub(crate) topics: Topics,
     pub(crate) pace: Pace,
+    /// Where snapshots are written.
+    pub(crate) saver: Option<Saver>,
     pub(crate) resets_per_tick: usize,
     pub(crate) vitals: Arc<Vitals>,
     pub(crate) ends: watch::Receiver<Option<Ends>>,
@@ -82,6 +85,8 @@ impl EngineThread {
                 self.claim();
             } else if self.caught_up(self.began.elapsed()) {
                 self.member.subscribe(&[&self.topics.visibility()])?;
+                telemetry::replayed(self.intake.engine.stats().records);
+                self.intake.engine.replayed();
                 self.replay.ready();
                 joined = true;
             }
@@ -90,6 +95,9 @@ impl EngineThread {
             if now >= next_tick {
                 let lasts = self.pace.after(self.tick(now));
                 next_tick = now + lasts;
+                if joined {
+                    self.save(now);
+                }
                 telemetry::tick(lasts);
             }
             if now >= next_export {
@@ -242,6 +250,16 @@ impl EngineThread {
         } else {
             self.deliveries.failed(gateway);
             self.lines.delivery_failed(self.intake.engine.gateway(gateway).0, &code, now);
+        }
+    }
+
+    /// Copies what is due of the state for the next snapshot.
+    fn save(&mut self, now: Duration) {
+        let Intake { engine, next, last, .. } = &self.intake;
+        if let Some(saver) = &mut self.saver {
+            let began = Instant::now();
+            saver.tick(engine, Reading { next, last }, now);
+            metrics::histogram!("nearcast_fanout_snapshot_copy_seconds").record(began.elapsed().as_secs_f64());
         }
     }
 

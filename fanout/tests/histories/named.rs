@@ -52,7 +52,7 @@ fn who_pauses_and_goes_on_reporting_is_not_seen_by_workers_that_start_later() {
         assert!(!sees(&world));
     }
     for worker in 0..2 {
-        world.run(&Step::Restart { worker });
+        world.run(&Step::Restart { worker, copy: false });
         assert!(!sees(&world), "a worker that begins anew");
     }
     world.run(&mode(BOB, Sharing::Exact));
@@ -60,6 +60,51 @@ fn who_pauses_and_goes_on_reporting_is_not_seen_by_workers_that_start_later() {
     world.run(&fix(BOB, Which::Latest, 200.0));
     assert!(sees(&world));
     world.finish();
+}
+
+/// Both workers copy all they know within this step and the next.
+fn copy(world: &mut World) {
+    for worker in 0..2 {
+        world.run(&Step::Copy { worker, slots: 100 });
+    }
+    world.run(&Step::Pass { ms: 1_000 });
+}
+
+#[test]
+fn a_copy_brings_nothing_back_that_was_taken_away() {
+    let end = Step::Mode { user: BOB, sharing: Sharing::Coarse, until_in: 30_000, discoverable: true };
+    let begin = Step::Mode { user: BOB, sharing: Sharing::Hidden, until_in: 60_000, discoverable: true };
+    let taken_away = [
+        vec![mode(BOB, Sharing::Hidden)],
+        vec![Step::Erase { user: BOB }],
+        vec![Step::List { viewer: ALICE, radius_m: 8_000, entries: Vec::new() }],
+        vec![end, mode(BOB, Sharing::Hidden), Step::Pass { ms: 60_000 }],
+        vec![begin, fix(BOB, Which::Latest, 150.0), Step::Pass { ms: 120_000 }],
+        vec![
+            Step::Leave { user: BOB, which: Which::Latest },
+            Step::Pass { ms: TTL_MS / 2 },
+            fix(ALICE, Which::Latest, 1.0),
+        ],
+    ];
+    for steps in &taken_away {
+        for is_copied in [false, true] {
+            let mut world = alice_sees_bob();
+            if !is_copied {
+                copy(&mut world);
+            }
+            steps.iter().for_each(|step| world.run(step));
+            if is_copied {
+                copy(&mut world);
+            }
+            // Of the last one: the copy is younger than the time to live, and the position is not.
+            world.run(&Step::Pass { ms: TTL_MS / 2 - 1_000 });
+            for worker in 0..2 {
+                world.run(&Step::Restart { worker, copy: true });
+                assert!(!sees(&world), "{steps:?}, copied after it: {is_copied}");
+            }
+            world.finish();
+        }
+    }
 }
 
 #[test]

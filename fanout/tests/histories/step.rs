@@ -91,9 +91,15 @@ pub enum Step {
         worker: usize,
         late: bool,
     },
-    /// A worker begins anew from the log.
+    /// A worker begins anew from the log, or from its last copy and what came after it began.
     Restart {
         worker: usize,
+        copy: bool,
+    },
+    /// A worker begins to copy what it knows, so many slots after each step.
+    Copy {
+        worker: usize,
+        slots: usize,
     },
     /// What the next step sends to a gateway is lost, which the worker learns.
     Loss {
@@ -172,7 +178,8 @@ pub fn step() -> impl Strategy<Value = Step> {
         16 => ms.prop_map(|ms| Step::Pass { ms }),
         3 => (0..PARTITIONS, 0..WORKERS, any::<bool>())
             .prop_map(|(partition, worker, late)| Step::Takeover { partition, worker, late }),
-        1 => (0..WORKERS).prop_map(|worker| Step::Restart { worker }),
+        3 => (0..WORKERS, prop::bool::weighted(0.7)).prop_map(|(worker, copy)| Step::Restart { worker, copy }),
+        4 => (0..WORKERS, 1..USERS).prop_map(|(worker, slots)| Step::Copy { worker, slots }),
         2 => (0..GATEWAYS).prop_map(|gateway| Step::Loss { gateway }),
         2 => (0..GATEWAYS).prop_map(|gateway| Step::Mangle { gateway }),
     ]

@@ -10,6 +10,7 @@ use nearcast_schemas::list::{Precision, VisibilityEntry, VisibilityList};
 use nearcast_schemas::topics::partition_of;
 
 use crate::client::Phones;
+use crate::copy::{Copying, assert_same};
 use crate::oracle::{self, Known, Logged, Must};
 use crate::step::{EntryRule, GATEWAYS, MIDDLES, PARTITIONS, Step, TTL_MS, USERS, WORKERS, Which};
 
@@ -30,6 +31,8 @@ struct Session {
 struct Worker {
     engine: Engine,
     out: Outbox,
+    copying: Option<Copying>,
+    copied: Option<Copying>,
 }
 
 pub struct World {
@@ -59,6 +62,19 @@ enum Wrong {
     Mangled,
 }
 
+impl Worker {
+    fn new(engine: Engine, copied: Option<Copying>) -> Self {
+        Self { engine, out: Outbox::default(), copying: None, copied }
+    }
+
+    /// Goes on with the copy; the log goes up to `next`.
+    fn copy(&mut self, next: usize) {
+        if self.copying.as_mut().is_some_and(|copying| copying.go_on(&self.engine, next)) {
+            self.copied = self.copying.take();
+        }
+    }
+}
+
 pub fn name(user: usize) -> String {
     format!("user-{user}")
 }
@@ -79,7 +95,7 @@ fn new_engine() -> Engine {
 
 impl World {
     pub fn new(middle: usize) -> Self {
-        let workers = (0..WORKERS).map(|_| Worker { engine: new_engine(), out: Outbox::default() }).collect();
+        let workers = (0..WORKERS).map(|_| Worker::new(new_engine(), None)).collect();
         let mut world = Self {
             middle: MIDDLES[middle],
             now_ms: START_MS,
@@ -142,7 +158,11 @@ impl World {
             }
             Step::Pass { ms } => self.now_ms += ms,
             Step::Takeover { partition, worker, late } => self.takeover(*partition, *worker, *late),
-            Step::Restart { worker } => self.restart(*worker),
+            Step::Restart { worker, copy: false } => self.restart(*worker),
+            Step::Restart { worker, copy: true } => self.restart_from_copy(*worker),
+            Step::Copy { worker, slots } => {
+                self.workers[*worker].copying = Some(Copying::new(*slots, self.log.len(), self.now_ms));
+            }
             Step::Loss { gateway } => self.wrong = Some((*gateway, Wrong::Lost)),
             Step::Mangle { gateway } => self.wrong = Some((*gateway, Wrong::Mangled)),
         }
@@ -152,6 +172,9 @@ impl World {
         self.wake(false);
         self.deliver(wrong);
         self.compare();
+        for worker in &mut self.workers {
+            worker.copy(self.log.len());
+        }
     }
 
     /// Everybody wakes up, and the views are right at rest.
@@ -339,14 +362,43 @@ impl World {
     /// A new process reads the last time to live of the log, one partition after the other, and claims what it had.
     fn restart(&mut self, worker: usize) {
         self.asleep.retain(|(sleeper, ..)| *sleeper != worker);
-        self.workers[worker] = Worker { engine: new_engine(), out: Outbox::default() };
+        let copied = self.workers[worker].copied.take().map(Copying::of_another);
+        self.workers[worker] = Worker::new(new_engine(), copied);
         for user in (0..USERS).map(name) {
             let window = |record: &&Logged| record.user == user && record.append_ms > self.now_ms - TTL_MS;
             let records: Vec<_> = self.log.iter().filter(window).map(located).collect();
-            let Worker { engine, out } = &mut self.workers[worker];
+            let Worker { engine, out, .. } = &mut self.workers[worker];
             engine.locations(&records, out);
         }
-        let Worker { engine, out } = &mut self.workers[worker];
+        self.claim_again(worker);
+    }
+
+    /// A new process takes the last whole copy, reads the log from where the copy began, one partition after the other,
+    /// and claims what it had. It knows what the old one knew.
+    fn restart_from_copy(&mut self, worker: usize) {
+        let Some(copied) = self.workers[worker].copied.take_if(|copied| self.now_ms - copied.began_ms < TTL_MS) else {
+            return self.restart(worker);
+        };
+        self.asleep.retain(|(sleeper, ..)| *sleeper != worker);
+        let mut engine = copied.restored(new_engine());
+        let mut out = Outbox::default();
+        for user in (0..USERS).map(name) {
+            let records = self.log[copied.next..].iter().filter(|record| record.user == user);
+            engine.locations(&records.map(located).collect::<Vec<_>>(), &mut out);
+        }
+        engine.replayed();
+        engine.sweep(self.now_ms, &mut out);
+        engine.check().unwrap();
+        let mut old = std::mem::replace(&mut self.workers[worker], Worker::new(engine, Some(copied)));
+        if self.workers[worker].copied.as_ref().is_some_and(|copied| copied.is_own) {
+            old.engine.sweep(self.now_ms, &mut old.out);
+            assert_same(&old.engine, &self.workers[worker].engine);
+        }
+        self.claim_again(worker);
+    }
+
+    fn claim_again(&mut self, worker: usize) {
+        let Worker { engine, out, .. } = &mut self.workers[worker];
         engine.sweep(self.now_ms, out);
         assert!(out.is_empty(), "nobody is told anything before owning");
         for partition in (0..PARTITIONS).filter(|p| self.owners[*p as usize] == worker).collect::<Vec<_>>() {
@@ -428,6 +480,10 @@ impl World {
         for (handle, phone) in &self.phones.by_handle {
             let viewer = &known[&phone.user];
             if viewer.depends || !viewer.sessions.contains_key(handle) || phone.strangers.is_empty() {
+                continue;
+            }
+            // Whose list was deleted waits for another one, and a new owner says nothing until then.
+            if !self.lists.contains_key(&phone.user) {
                 continue;
             }
             assert!(viewer.takes_part(self.now_ms), "{} sees strangers and is not seen", phone.user);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nearcast_fanout::{Config, Error, Parts};
@@ -130,9 +131,13 @@ impl Stack {
     }
 
     pub async fn worker(&self, name: &str) -> Running {
+        self.worker_with(config(name)).await
+    }
+
+    pub async fn worker_with(&self, config: Config) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (admin, shutdown) = (listener.local_addr().unwrap(), Shutdown::new());
-        let task = tokio::spawn(nearcast_fanout::run_on(listener, config(name), self.parts(), shutdown.clone()));
+        let task = tokio::spawn(nearcast_fanout::run_on(listener, config, self.parts(), shutdown.clone()));
         Running { admin, shutdown, task }
     }
 
@@ -239,7 +244,15 @@ pub fn config(name: &str) -> Config {
         delivery_timeout: Duration::from_secs(30),
         stall_after: Duration::from_secs(30),
         drain: Duration::from_secs(10),
+        snapshot_dir: PathBuf::new(),
+        snapshot_every: Duration::from_secs(1),
     }
+}
+
+/// The value of a metric, by its name and labels as they are shown; 0 where there is none yet.
+pub fn metric(text: &str, name: &str) -> u64 {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 /// A worker in this process.
