@@ -131,6 +131,13 @@ impl Engine {
         }
     }
 
+    /// The viewer is shown no strangers any more.
+    pub(super) fn end_strangers(&mut self, id: Id, out: &mut Outbox) {
+        if self.crowd.forget(id) {
+            self.tell_strangers(id, out);
+        }
+    }
+
     /// The viewers of a partition are somebody else's from now on.
     pub(super) fn forget_strangers_of(&mut self, partition: usize) {
         let listed = self.crowd.listed().map(|(viewer, _)| viewer);
@@ -140,11 +147,11 @@ impl Engine {
         }
     }
 
-    /// Whether the user takes part, is a viewer of this worker, and listens.
+    /// Whether the user takes part, is a viewer of this worker who has a list, and listens.
     fn is_shown_strangers(&self, id: Id) -> bool {
         let Some(slot) = self.people.slot(id) else { return false };
         let owned = self.partitions[self.slots.partition(slot)].epoch.is_some();
-        owned && self.slots.hot(slot).is_active() && self.crowd.cell(id).is_some()
+        owned && self.slots.hot(slot).is_active() && self.viewer(id).is_some() && self.crowd.cell(id).is_some()
     }
 
     /// Computes a viewer's list anew and tells it if it says something else; whether it did.

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use nearcast_geo::{Position, Resolution};
 use nearcast_schemas::delivery::Item;
 use nearcast_schemas::event::{LocationKind, Mode, Role};
+use nearcast_schemas::topics::partition_of;
 
-use super::super::script::{COARSE_PERIOD_MS, Connected, Script, TTL_MS, entry, mode};
+use super::super::script::{COARSE_PERIOD_MS, Connected, PARTITIONS, Script, TTL_MS, entry, mode};
 use super::*;
 
 /// The centre of a cell so many steps from the middle of the scripts.
@@ -68,6 +69,20 @@ fn whoever_has_not_opted_in_neither_sees_nor_is_seen() {
     script.pass(COARSE_PERIOD_MS - 1);
     assert_eq!(told(&mut script), Vec::<String>::new());
     assert_eq!(script.engine.discoverable(), 1);
+}
+
+#[test]
+fn without_a_list_nobody_is_shown() {
+    let (mut script, alice, bob) = neighbours();
+    script.engine.unlist(partition_of(b"alice", PARTITIONS), "alice", &mut script.out);
+    assert_eq!(told(&mut script), ["alice: strangers []"]);
+    script.pass(COARSE_PERIOD_MS);
+    assert!(!told(&mut script).iter().any(|line| line.starts_with("alice")));
+    script.list("alice", 2, 8_000, vec![]);
+    report(&mut script, "alice", alice, cell(0, 0));
+    report(&mut script, "bob", bob, cell(1, 0));
+    script.pass(COARSE_PERIOD_MS);
+    assert!(told(&mut script).iter().any(|line| line.starts_with("alice: strangers [bob 2")));
 }
 
 #[test]

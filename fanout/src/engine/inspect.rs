@@ -184,7 +184,7 @@ impl Engine {
         for (viewer, told) in self.crowd.listed() {
             let owned = self.partitions[self.partition_of(viewer)].epoch.is_some();
             let befriended = |stranger| self.people.position(viewer, stranger).is_some();
-            if !owned || told.near.iter().any(|near| befriended(near.stranger)) {
+            if !owned || self.viewer(viewer).is_none() || told.near.iter().any(|near| befriended(near.stranger)) {
                 return self.broken("list of strangers", viewer);
             }
         }

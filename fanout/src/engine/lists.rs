@@ -263,9 +263,10 @@ impl Engine {
         self.people.set(viewer, friend, Says::Special, is_special);
     }
 
-    /// Forgets a viewer's list; its view becomes empty.
+    /// Forgets a viewer's list; its view becomes empty, and no strangers are shown, for nothing tells them from friends.
     pub(super) fn drop_list(&mut self, id: Id, out: &mut Outbox) {
         self.swap_entries(id, Vec::new(), &mut Vec::new(), out);
+        self.end_strangers(id, out);
         self.expiries.remove(&id);
         if self.remove_viewer(id) {
             if let Some(slot) = self.people.slot(id) {
