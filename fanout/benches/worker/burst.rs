@@ -67,7 +67,7 @@ pub fn run(name: &str, land: Land, size: Size, short: bool) -> Value {
     let mut log = Log::new(&stage, size.users, Duration::from_millis(20));
     log.begin(&world, &walk);
     log.flush();
-    let worker = Worker::start(&stage.prefix);
+    let worker = Worker::start(&stage.prefix, None);
     worker.until_settled(size.users);
     let burst = if short { SHORT_BURST } else { BURST };
     let mut rounds = Vec::new();

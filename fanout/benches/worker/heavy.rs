@@ -59,7 +59,7 @@ pub fn run(size: Size, rate: u32, short: bool) -> Vec<Value> {
     log.list(heavy, &(0..heavy).collect::<Vec<_>>());
     log.flush();
     let reader = Reader::start(&stage, heavy);
-    let worker = Worker::start(&stage.prefix);
+    let worker = Worker::start(&stage.prefix, None);
     worker.until_settled(size.users);
 
     let half = if short { SHORT_HALF } else { HALF };

@@ -42,7 +42,8 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if let Some(at) = arguments.iter().position(|argument| argument == process::WORKER) {
-        process::serve(arguments.get(at + 1).expect("the prefix of a deployment"));
+        let prefix = arguments.get(at + 1).expect("the prefix of a deployment");
+        process::serve(prefix, arguments.get(at + 2).map(String::as_str));
         return ExitCode::SUCCESS;
     }
     // Cargo says `--bench` when it is to be measured, and nothing when it is to be tested.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use nearcast_schemas::deployment::Deployment;
 use crate::figures::{Cpu, Figures};
 use crate::stage;
 
-/// Says that this process is to be a worker; the prefix follows.
+/// Says that this process is to be a worker; the prefix follows, and the folder of its snapshots if it has one.
 pub const WORKER: &str = "--worker";
 /// How long a case waits for what must happen.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Runs a worker until its input ends, as it does when whoever started it has gone.
-pub fn serve(prefix: &str) {
+pub fn serve(prefix: &str, snapshots: Option<&str>) {
     let telemetry = TelemetryConfig { filter: "warn".to_owned(), format: LogFormat::Text };
     let metrics = init(&telemetry).unwrap();
     let shutdown = Shutdown::new();
@@ -38,7 +39,7 @@ pub fn serve(prefix: &str) {
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());
-        nearcast_fanout::run_on(listener, config(), parts, shutdown).await.unwrap();
+        nearcast_fanout::run_on(listener, config(snapshots), parts, shutdown).await.unwrap();
     });
 }
 
@@ -57,8 +58,8 @@ fn deployment(prefix: &str) -> Deployment {
     }
 }
 
-/// As `nearcast config default` has it.
-fn config() -> Config {
+/// As `nearcast config default` has it, but for snapshots, which a case should not wait for.
+fn config(snapshots: Option<&str>) -> Config {
     Config {
         admin_listen: ([127, 0, 0, 1], 0).into(),
         worker: "bench".to_owned(),
@@ -71,8 +72,8 @@ fn config() -> Config {
         delivery_timeout: Duration::from_secs(30),
         stall_after: Duration::from_secs(30),
         drain: Duration::from_secs(10),
-        snapshot_dir: std::path::PathBuf::new(),
-        snapshot_every: Duration::from_secs(60),
+        snapshot_dir: snapshots.map(PathBuf::from).unwrap_or_default(),
+        snapshot_every: Duration::from_secs(2),
     }
 }
 
@@ -80,16 +81,18 @@ fn config() -> Config {
 pub struct Worker {
     child: Child,
     began: Instant,
-    _input: ChildStdin,
+    input: Option<ChildStdin>,
     admin: SocketAddr,
 }
 
 impl Worker {
-    pub fn start(prefix: &str) -> Self {
+    /// With a folder for snapshots, if it is to have any.
+    pub fn start(prefix: &str, snapshots: Option<&Path>) -> Self {
         let began = Instant::now();
         // By the kernel's link and not by its path: this very program, also when it was built anew meanwhile.
         let mut child = Command::new("/proc/self/exe")
             .args([WORKER, prefix])
+            .args(snapshots)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -97,7 +100,13 @@ impl Worker {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let admin = line.trim().parse().expect("a worker says where its health is");
-        Self { _input: child.stdin.take().unwrap(), child, began, admin }
+        Self { input: child.stdin.take(), child, began, admin }
+    }
+
+    /// Ends it in order.
+    pub fn end(mut self) {
+        self.input = None;
+        assert!(self.child.wait().is_ok_and(|status| status.success()), "the worker ends well");
     }
 
     /// Since its process was started.
