@@ -47,6 +47,14 @@ impl Cache for Down {
         down()
     }
 
+    async fn sign_out(&self, _: &str, _: i64, _: Duration) -> Result<(), CacheError> {
+        down()
+    }
+
+    async fn signed_out(&self, _: &str) -> Result<Option<i64>, CacheError> {
+        down()
+    }
+
     async fn put_page(&self, _: &str, _: &[u8], _: Duration) -> Result<(), CacheError> {
         down()
     }
