@@ -27,19 +27,6 @@ pub struct Claims {
     pub scope: Vec<String>,
 }
 
-impl Claims {
-    /// Whether it may have been issued before a moment, in ms since the epoch. `iat` counts whole seconds, so that of a
-    /// token of the same second nobody knows; nor of one that does not say.
-    pub fn issued_before(&self, ms: i64) -> bool {
-        issued_before(self.iat, ms)
-    }
-}
-
-/// [`Claims::issued_before`] for the `iat` alone.
-pub fn issued_before(iat: Option<i64>, ms: i64) -> bool {
-    iat.is_none_or(|iat| iat.saturating_mul(1_000) <= ms)
-}
-
 /// Why a token is refused. None of them carries any part of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
@@ -100,13 +87,5 @@ mod tests {
             assert!(!is_in_query(Some(query)), "{query}");
         }
         assert!(!is_in_query(None));
-    }
-
-    #[test]
-    fn a_token_of_the_same_second_may_be_older() {
-        assert!(issued_before(Some(10), 10_000));
-        assert!(issued_before(Some(10), 10_999));
-        assert!(!issued_before(Some(11), 10_999));
-        assert!(issued_before(None, 0));
     }
 }

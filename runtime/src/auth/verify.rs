@@ -111,9 +111,10 @@ impl Verifier {
         self.inner.issuer.as_ref().map(|issuer| Keeper::new(Arc::clone(issuer), readiness))
     }
 
-    /// For how long a token may be valid, the difference of clocks included; seconds.
+    /// For how long after its `iat` a token may be taken, in seconds: the difference of clocks counts for its life and
+    /// for its end.
     pub fn max_life_s(&self) -> i64 {
-        self.inner.max_life_s.saturating_add(self.inner.leeway_s)
+        self.inner.max_life_s.saturating_add(self.inner.leeway_s.saturating_mul(2))
     }
 
     /// Checks a token by the clock of this machine. Where it names a key that is not known, the issuer is asked for its
