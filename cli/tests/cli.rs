@@ -97,11 +97,8 @@ fn a_bad_command_line_exits_64() {
 
 #[test]
 fn a_token_is_signed_with_the_configured_key() {
-    let auth = |secret: &str| AuthConfig {
-        hs256_secret: Some(Secret::new(secret)),
-        leeway_s: 0,
-        ..AuthConfig::default()
-    };
+    let auth =
+        |secret: &str| AuthConfig { hs256_secret: Some(Secret::new(secret)), leeway_s: 0, ..AuthConfig::default() };
     let token = good(&["token", "--sub", "alice", "--ttl", "1h", "--scope", "report,watch"]);
     let claims = Verifier::new(&auth(SECRET)).unwrap().check(token.trim_end()).unwrap();
     assert_eq!((claims.sub.as_str(), claims.scope.len()), ("alice", 2));

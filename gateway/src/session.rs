@@ -164,7 +164,9 @@ impl Session {
             let error = ErrorMessage { retry_after_ms: Some(wait_ms), ..refuse(Refusal::TooFast, id) };
             return Reaction::Refuse(Box::new(error));
         }
-        if self.stage != Stage::Joining && !matches!(self.stage, Stage::Live { .. }) && !matches!(kind, Kind::Hello | Kind::Auth)
+        if self.stage != Stage::Joining
+            && !matches!(self.stage, Stage::Live { .. })
+            && !matches!(kind, Kind::Hello | Kind::Auth)
         {
             return Reaction::End(Refusal::HelloExpected);
         }

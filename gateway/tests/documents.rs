@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use nearcast_gateway::frames::{
-    Accepted, Ack, AckResult, Authed, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,
-    RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
+    Accepted, Ack, AckResult, Authed, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits,
+    Nearby, RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
 };
 use nearcast_gateway::session::{Reaction, Rules, Session};
 use nearcast_schemas::delivery::{FriendPosition, ResetEntry, Stranger};
