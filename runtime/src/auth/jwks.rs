@@ -102,7 +102,7 @@ impl Key {
     }
 }
 
-/// The length of what is encoded, without leading zeros; none where it is not encoded so.
+/// The length of what is encoded; none where it is not encoded so.
 fn bytes(text: &str) -> Option<usize> {
     use base64::Engine;
     let decoded = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
