@@ -60,11 +60,8 @@ async fn main() {
     }
     let auth = AuthConfig {
         hs256_secret: Some(Secret::new("a secret of this measurement alone")),
-        ed25519_public_key: None,
-        ed25519_private_key: None,
-        audience: "nearcast".into(),
-        issuer: None,
         leeway_s: 0,
+        ..AuthConfig::default()
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());

@@ -96,6 +96,14 @@ impl Changes {
         }
     }
 
+    /// Does something to its end, whether or not the client waits for it.
+    pub async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.inner.tasks.spawn(work).await?
+    }
+
     /// Waits for every change that was begun.
     pub async fn drain(&self) {
         self.inner.tasks.close();

@@ -93,6 +93,18 @@ impl FirstAnswerUnknown<'_> {
     }
 }
 
+/// The cache did not say whether a user signed out: the token is taken without that.
+pub(crate) struct SignOutUnknown<'a> {
+    pub error: &'a dyn std::fmt::Display,
+}
+
+impl SignOutUnknown<'_> {
+    pub fn emit(self) {
+        counter!("nearcast_api_sign_outs_unknown_total").increment(1);
+        tracing::trace!(error = %self.error, "whether the user signed out is not known");
+    }
+}
+
 /// Scheduled work was done, or is tried again later.
 pub(crate) struct WorkDone<'a> {
     /// `pair`, `profile`, `mode`, `refresh` or `unknown`.

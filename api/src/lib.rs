@@ -27,6 +27,7 @@ mod rest;
 pub mod rules;
 mod server;
 mod service;
+mod sign_out;
 pub mod store;
 mod sweep;
 pub mod tables;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::future::try_join_all;
-use nearcast_ingest::Cache;
+use nearcast_ingest::{Cache, Session};
 use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::list::VisibilityList;
@@ -177,19 +177,18 @@ impl Lists {
 
     /// Writes a notice to every gateway where the user has a live session.
     pub async fn tell(&self, user: &str, notice: &Notice) -> Result<(), Failure> {
-        let kind = match notice.kind {
-            NoticeKind::Forget => "forget",
-            NoticeKind::Mode => "mode",
-            NoticeKind::Close => "close",
-            NoticeKind::Unknown => "unknown",
-        };
-        let sessions = match self.cache.sessions(user).await {
-            Ok(sessions) => sessions,
+        match self.cache.sessions(user).await {
+            Ok(sessions) => self.tell_at(sessions, notice).await,
             Err(error) => {
-                RegistryUnknown { kind, error: &error }.emit();
-                return Ok(());
+                RegistryUnknown { kind: kind_of(notice), error: &error }.emit();
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// Writes a notice to every gateway where one of these sessions is.
+    pub async fn tell_at(&self, sessions: Vec<Session>, notice: &Notice) -> Result<(), Failure> {
+        let kind = kind_of(notice);
         let gateways: BTreeSet<String> = sessions.into_iter().map(|session| session.gateway).collect();
         let told = gateways.iter().map(|gateway| async move {
             let result = self.publisher.notice(gateway, notice).await;
@@ -206,6 +205,15 @@ impl Lists {
             }
         });
         try_join_all(told).await.map(drop)
+    }
+}
+
+fn kind_of(notice: &Notice) -> &'static str {
+    match notice.kind {
+        NoticeKind::Forget => "forget",
+        NoticeKind::Mode => "mode",
+        NoticeKind::Close => "close",
+        NoticeKind::Unknown => "unknown",
     }
 }
 

@@ -13,6 +13,7 @@ mod observe;
 mod openapi;
 mod parameter;
 mod problem;
+mod sign_out;
 
 use std::sync::Arc;
 
@@ -36,6 +37,7 @@ fn public(max_radius_m: u32) -> (Router<Arc<Service>>, OpenApi) {
     let (router, document) = OpenApiRouter::with_openapi(openapi::frame())
         .routes(routes!(me::get_me, me::put_me))
         .routes(routes!(me::get_sharing, me::put_sharing))
+        .routes(routes!(sign_out::sign_out))
         .routes(routes!(me::get_user))
         .routes(routes!(friends::list_friends))
         .routes(routes!(friends::remove_friend))

@@ -23,6 +23,7 @@ use crate::kafka::Publisher;
 use crate::lists::Lists;
 use crate::rest;
 use crate::service::{Service, known_users};
+use crate::sign_out::SignOuts;
 use crate::store::Store;
 use crate::sweep::Sweeper;
 use crate::turns::Turns;
@@ -150,6 +151,9 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         publisher: Arc::clone(&publisher),
         ingest: ingest.clone(),
     };
+    let keeper = verifier.keeper(&readiness);
+    let kept = Duration::from_secs(u64::try_from(verifier.max_life_s()).unwrap_or_default());
+    let sign_outs = SignOuts { cache: Arc::clone(&cache), lists: Arc::clone(&lists), kept };
     let service = Service {
         deployment,
         store,
@@ -158,6 +162,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         ingest,
         lists,
         changes: changes.clone(),
+        sign_outs,
         verifier,
         internal_key,
         request_timeout: config.request_timeout,
@@ -167,6 +172,9 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
 
     let mut tasks = Tasks::new(shutdown.clone());
     tasks.spawn("kafka", on_kafka.watch(shutdown.clone()));
+    if let Some(keeper) = keeper {
+        tasks.spawn("keys", keeper.run(shutdown.clone()));
+    }
     let stop = shutdown.clone();
     tasks.spawn("sweeper", async move {
         sweeper.run(stop).await;

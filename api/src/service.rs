@@ -17,6 +17,7 @@ use crate::changes::Changes;
 use crate::failure::Failure;
 use crate::lists::Lists;
 use crate::rules::Moment;
+use crate::sign_out::SignOuts;
 use crate::store::{Profile, Store, User};
 
 /// Users that are remembered as registered, so that their requests need not ask the database.
@@ -32,6 +33,7 @@ pub(crate) struct Service {
     pub ingest: Ingest,
     pub lists: Arc<Lists>,
     pub changes: Changes,
+    pub sign_outs: SignOuts,
     pub verifier: Verifier,
     pub internal_key: Secret,
     pub request_timeout: Duration,

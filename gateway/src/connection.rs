@@ -69,6 +69,10 @@ enum Event {
 pub struct Connection {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) user: Arc<str>,
+    /// When the token was issued, in seconds since the epoch, if it says so.
+    pub(crate) issued_at: Option<i64>,
+    /// A new one is being checked.
+    pub(crate) checking_token: bool,
     pub(crate) link: Link,
     pub(crate) session: Session,
     pub(crate) joining: Option<Box<Joining>>,
@@ -87,11 +91,14 @@ impl Connection {
     /// A socket whose client has shown its token.
     pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<TcpStream>, claims: Claims) -> Box<Self> {
         let now = gateway.now();
-        let valid_ms = claims.exp.saturating_mul(1_000).saturating_sub(clock::now_ms());
+        let link = Link::new(gateway.feed());
+        link.feed(|feed| feed.set_issued_at(claims.iat));
         Box::new(Self {
+            session: Session::new(gateway.rules(), gateway.valid_until(&claims), now),
             user: claims.sub.into(),
-            link: Link::new(gateway.feed()),
-            session: Session::new(gateway.rules(), now.saturating_add(valid_ms), now),
+            issued_at: claims.iat,
+            checking_token: false,
+            link,
             joining: None,
             joined: None,
             answers: FuturesUnordered::new(),
@@ -275,6 +282,7 @@ impl Connection {
         self.may_read = match self.phase {
             Phase::Open => {
                 self.joining.is_none()
+                    && !self.checking_token
                     && now >= self.session.read_from()
                     && control < CONTROL_LIMIT
                     && self.answers.len() < self.gateway.config.max_unanswered
@@ -343,6 +351,10 @@ impl Connection {
             Reaction::Unsubscribe { friend } => {
                 self.gateway.meters().message(Kind::Unsubscribe);
                 self.unsubscribe(friend);
+            }
+            Reaction::Auth { token, id } => {
+                self.gateway.meters().message(Kind::Auth);
+                self.check_token(token, id);
             }
             Reaction::Refuse(error) => self.control(ServerMessage::Error(error)),
             Reaction::End(refusal) => self.close(Bye::new(refusal, None), now),

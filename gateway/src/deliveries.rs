@@ -197,6 +197,7 @@ fn obey<T: Reach>(routes: &Routes<T>, notice: &Notice) -> Tally {
                         feed.set_mode(mode);
                     }
                 }
+                NoticeKind::Close if !notice.ends(feed.issued_at()) => return false,
                 NoticeKind::Close => {
                     let told = Refusal::from_code(&notice.reason).filter(|told| told.row().close.is_some());
                     feed.end(told.unwrap_or(Refusal::SignedOut), None);
@@ -462,6 +463,18 @@ mod tests {
         assert_eq!((first.feed(|f| f.ending()), second.feed(|f| f.ending())), (told, told));
         assert_eq!(other.feed(|feed| feed.ending()), None);
         assert_eq!((first.wakes(), other.wakes()), (1, 0));
+    }
+
+    #[test]
+    fn a_sign_out_leaves_sessions_by_newer_tokens() {
+        let mut stage = Stage::new();
+        let (_, older) = stage.live_session("alice", 0);
+        let (_, newer) = stage.live_session("alice", 0);
+        older.feed(|feed| feed.set_issued_at(Some(10)));
+        newer.feed(|feed| feed.set_issued_at(Some(11)));
+        stage.take(GatewayRecord::Notice(Notice::signed_out("alice", 10_500)));
+        assert_eq!(older.feed(|feed| feed.ending()).map(|ending| ending.refusal), Some(Refusal::SignedOut));
+        assert_eq!(newer.feed(|feed| feed.ending()), None);
     }
 
     #[test]

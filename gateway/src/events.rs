@@ -217,6 +217,20 @@ impl NotRegistered {
     }
 }
 
+/// The cache did not say whether a user signed out: a new token is taken without that.
+pub struct SignOutUnknown {
+    /// What the cache says.
+    pub error: String,
+}
+
+impl SignOutUnknown {
+    /// Counts it.
+    pub fn emit(&self) {
+        counter!("nearcast_gateway_sign_outs_unknown_total").increment(1);
+        tracing::trace!(error = self.error, "whether the user signed out is not known");
+    }
+}
+
 /// Accepting connections failed, most likely for want of file descriptors.
 pub struct AcceptFailed {
     /// What the operating system says.

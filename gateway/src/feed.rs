@@ -96,6 +96,7 @@ pub struct Feed {
     joined: Option<Joined>,
     mode: Option<Mode>,
     ending: Option<Ending>,
+    issued_at: Option<i64>,
     wake: Wake,
     /// Something came for the task that it has not attended to.
     urgent: bool,
@@ -111,6 +112,7 @@ impl Feed {
             joined: None,
             mode: None,
             ending: None,
+            issued_at: None,
             wake: Wake::Resting(Rest::Idle),
             urgent: false,
         }
@@ -398,6 +400,16 @@ impl Feed {
     /// The connection is to end. The first reason stays.
     pub fn end(&mut self, refusal: Refusal, reconnect_in_ms: Option<i64>) {
         self.ending.get_or_insert(Ending { refusal, reconnect_in_ms });
+    }
+
+    /// The connection goes on with a token that was issued at this time, in seconds since the epoch, if it says so.
+    pub fn set_issued_at(&mut self, issued_at: Option<i64>) {
+        self.issued_at = issued_at;
+    }
+
+    /// When the connection's token was issued.
+    pub fn issued_at(&self) -> Option<i64> {
+        self.issued_at
     }
 
     /// Why the connection is to end, if it is.

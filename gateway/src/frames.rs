@@ -2,9 +2,11 @@
 //!
 //! Unknown fields are ignored at both ends. A refusal never repeats what it was given.
 
+mod auth;
 mod client;
 mod server;
 
+pub use auth::{Authed, Token};
 pub use client::{ClientMessage, Hello, Incoming, Kind, Location, Locations, MAX_FIXES, Refused, parse};
 pub use server::{
     Accepted, Ack, AckResult, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,

@@ -3,6 +3,8 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use nearcast_runtime::auth::Claims;
+use nearcast_runtime::clock;
 use nearcast_schemas::event::{Role, Route};
 use nearcast_schemas::refusal::Refusal;
 use nearcast_schemas::topics::partition_of;
@@ -63,6 +65,12 @@ impl Gateway {
     /// The instant of a time of [`Gateway::now`].
     pub fn instant(&self, at: i64) -> Instant {
         self.started + Duration::from_millis(u64::try_from(at).unwrap_or(0))
+    }
+
+    /// Until when a token is good, in ms of [`Gateway::now`]; the difference of clocks that the check allowed is allowed
+    /// here, too, so that no connection ends as soon as it has begun.
+    pub fn valid_until(&self, claims: &Claims) -> i64 {
+        self.now().saturating_add(claims.until_ms.saturating_sub(clock::now_ms()))
     }
 
     /// Rules for each connection.

@@ -98,7 +98,7 @@ impl Connection {
         };
         let Route { gateway, incarnation, handle, role } = route;
         let entry = CacheEntry { gateway, incarnation, handle, role, session: NO_SESSION };
-        let request = HelloRequest { user: self.user.to_string(), role, place };
+        let request = HelloRequest { user: self.user.to_string(), role, issued_at: self.issued_at, place };
         let (api, cache, place) = (self.gateway.api.clone(), self.gateway.parts.cache.clone(), entry.clone());
         let step = Box::pin(async move {
             if let Err(error) = cache.register(&request.user, &place).await {

@@ -34,6 +34,7 @@ mod reports;
 pub mod routes;
 mod service;
 pub mod session;
+mod token;
 mod ws;
 
 pub use config::{Config, ConfigError};

@@ -1,6 +1,7 @@
 //! What a session reports, on its way into the log, and the answers to that.
 
 use nearcast_ingest::{Checked, Outcome, RawFix};
+use nearcast_runtime::auth::Claims;
 use nearcast_runtime::clock;
 use nearcast_schemas::internal::FriendAnswer;
 use nearcast_schemas::refusal::Refusal;
@@ -46,6 +47,13 @@ pub enum Answer {
         refused: Vec<RefusedFix>,
         /// What became of the others.
         outcome: Result<Outcome, Refusal>,
+    },
+    /// A new token for the connection.
+    Token {
+        /// The client's name for the message.
+        id: Option<String>,
+        /// What it says, if it is good.
+        checked: Result<Claims, Refusal>,
     },
     /// A friend's last position.
     Friend {
@@ -139,6 +147,7 @@ impl Connection {
             Answer::Late { id, ack, device, n, count, refused, outcome } => {
                 self.on_late(id, ack, device, n, count, refused, outcome);
             }
+            Answer::Token { id, checked } => self.on_token(id, checked, now),
             Answer::Friend { friend, id, answer } => self.on_friend(friend, id, answer),
         }
     }

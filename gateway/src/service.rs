@@ -135,6 +135,10 @@ pub async fn run_on_both(
     let mut tasks = Tasks::new(behind.clone());
     tasks.spawn("health", health::serve_on(admin, readiness.clone(), parts.metrics.clone(), behind.clone()));
 
+    if let Some(keeper) = parts.verifier.keeper(&readiness) {
+        tasks.spawn("keys", keeper.run(behind.clone()));
+    }
+
     let serving = readiness.component("gateway");
     let served = tokio::select! {
         served = serve(listener, &config, parts, &readiness, &serving, &mut tasks, &shutdown) => served,

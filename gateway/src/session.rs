@@ -4,7 +4,7 @@
 
 use nearcast_schemas::refusal::Refusal;
 
-use crate::frames::{ClientMessage, ErrorMessage, Hello, Incoming, Kind, Location, Locations, parse};
+use crate::frames::{ClientMessage, ErrorMessage, Hello, Incoming, Kind, Location, Locations, Token, parse};
 
 /// A connection may say this many seconds' worth of messages at once.
 const BURST_S: i64 = 2;
@@ -66,6 +66,13 @@ pub enum Reaction {
     Unsubscribe {
         /// Whom.
         friend: String,
+    },
+    /// Check a new token for the connection.
+    Auth {
+        /// The token.
+        token: Token,
+        /// The client's name for the message.
+        id: Option<String>,
     },
     /// Answer that this was not done.
     Refuse(Box<ErrorMessage>),
@@ -157,7 +164,10 @@ impl Session {
             let error = ErrorMessage { retry_after_ms: Some(wait_ms), ..refuse(Refusal::TooFast, id) };
             return Reaction::Refuse(Box::new(error));
         }
-        if self.stage != Stage::Joining && !matches!(self.stage, Stage::Live { .. }) && kind != Kind::Hello {
+        if self.stage != Stage::Joining
+            && !matches!(self.stage, Stage::Live { .. })
+            && !matches!(kind, Kind::Hello | Kind::Auth)
+        {
             return Reaction::End(Refusal::HelloExpected);
         }
         match message {
@@ -173,6 +183,7 @@ impl Session {
             }
             ClientMessage::Location(location) => Reaction::Report { location: Box::new(location), id },
             ClientMessage::Locations(locations) => Reaction::Late { locations, id },
+            ClientMessage::Auth { token } => Reaction::Auth { token, id },
             ClientMessage::Sync => Reaction::Sync,
             ClientMessage::Subscribe { friend } => Reaction::Subscribe { friend, id },
             ClientMessage::Unsubscribe { friend } => Reaction::Unsubscribe { friend },
@@ -190,6 +201,12 @@ impl Session {
     pub fn not_joined(&mut self, retry_ms: i64, now: i64) {
         self.heard_at = now;
         self.stage = Stage::Expecting(now.saturating_add(retry_ms).saturating_add(self.rules.hello_ms));
+    }
+
+    /// The client has shown a token that is valid until `expires_at`; it replaces the one before.
+    pub fn renewed(&mut self, expires_at: i64, now: i64) {
+        self.heard_at = now;
+        self.expires_at = expires_at;
     }
 
     /// The log heard of the session.
@@ -413,6 +430,24 @@ mod tests {
         let mut session = Session::new(RULES, 5_000, 0);
         assert_eq!(session.next_due(), 5_000);
         assert_eq!(session.due(5_000).end, Some(Refusal::TokenExpired));
+    }
+
+    #[test]
+    fn a_new_token_replaces_the_one_before() {
+        const AUTH: &str = r#"{"type":"auth","id":"a1","token":"x.y.z"}"#;
+        let mut session = Session::new(RULES, 5_000, 0);
+        let auth = Reaction::Auth { token: Token::new("x.y.z"), id: Some("a1".into()) };
+        assert_eq!(session.on_text(AUTH, 4_000), auth, "before hello");
+        assert_eq!(session.next_due(), 5_000, "nothing is renewed before it is checked");
+        session.renewed(8_000, 4_500);
+        assert_eq!(session.due(5_000), Due::default());
+        assert!(matches!(session.on_text(HELLO, 5_000), Reaction::Join { .. }), "it takes no hello's place");
+        session.joined(true, 5_000);
+        assert_eq!(session.on_text(AUTH, 5_000), auth);
+        session.renewed(7_000, 5_000);
+        assert_eq!(session.due(6_999).end, None);
+        assert_eq!(session.due(7_000).end, Some(Refusal::TokenExpired));
+        assert_eq!(live(false).on_text(AUTH, 0), auth, "of a session that only watches");
     }
 
     proptest! {

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearcast_runtime::auth::{AuthError, Claims, Verifier};
+use nearcast_runtime::auth::{AuthError, Claims, Verifier, is_in_query};
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::internal::Problem;
@@ -27,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection::Connection;
 use crate::events::{AcceptFailed, ConnectionGauge, UpgradeRefused};
 use crate::gateway::Gateway;
+use crate::token::refusal_of;
 
 /// Where clients connect.
 pub const PATH: &str = "/v1/ws";
@@ -179,7 +180,7 @@ async fn answer<S: AsyncRead + Unpin>(
             Ok(_) => {}
         }
         match Request::try_parse(head) {
-            Ok(Some((rest, request))) => return grant(&request, verifier, rest).map(Some),
+            Ok(Some((rest, request))) => return grant(&request, verifier, rest).await.map(Some),
             Ok(None) if head.len() > HEAD_BYTES => return Err(Box::new(Refused::new(Refusal::TooLarge))),
             Ok(None) => {}
             Err(WsError::Protocol(ProtocolError::WrongHttpMethod)) => {
@@ -200,11 +201,14 @@ fn asks_for_path(head: &[u8]) -> bool {
     target.split(|byte| *byte == b'?').next() == Some(PATH.as_bytes())
 }
 
-fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Upgrade, Box<Refused>> {
+async fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Upgrade, Box<Refused>> {
     let refused = |refusal| Box::new(Refused::new(refusal));
     if request.uri().path() != PATH {
         let message = format!("There is no such path; this gateway serves {PATH}.");
         return Err(Box::new(Refused { message, ..Refused::new(Refusal::NoSuchPath) }));
+    }
+    if is_in_query(request.uri().query()) {
+        return Err(refused(Refusal::TokenInUrl));
     }
     let mut response = create_response(request).map_err(|_| refused(Refusal::UpgradeRequired))?;
     let offered: Vec<&str> = request
@@ -216,13 +220,13 @@ fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Upgrade,
         .map(str::trim)
         .collect();
     let claims = match request.headers().get(header::AUTHORIZATION) {
-        Some(value) => verifier.verify_header(Some(value.to_str().unwrap_or_default())),
+        Some(value) => verifier.verify_header(Some(value.to_str().unwrap_or_default())).await,
         None => match offered.iter().find_map(|name| name.strip_prefix(BEARER)) {
-            Some(token) => verifier.verify(token),
+            Some(token) => verifier.verify(token).await,
             None => Err(AuthError::Missing),
         },
     };
-    let claims = claims.map_err(|error| refused(of_token(error)))?;
+    let claims = claims.map_err(|error| refused(refusal_of(error)))?;
     check_id(&claims.sub).map_err(|_| refused(Refusal::TokenSubject))?;
     if offered.contains(&SUBPROTOCOL) {
         response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
@@ -230,19 +234,6 @@ fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Upgrade,
     let mut bytes = Vec::with_capacity(256);
     write_response(&mut bytes, &response).map_err(|_| refused(Refusal::Internal))?;
     Ok(Upgrade { response: bytes, claims, rest })
-}
-
-fn of_token(error: AuthError) -> Refusal {
-    match error {
-        AuthError::Missing => Refusal::TokenMissing,
-        AuthError::Malformed => Refusal::TokenMalformed,
-        AuthError::Signature => Refusal::TokenSignature,
-        AuthError::Expired => Refusal::TokenExpired,
-        AuthError::NotYetValid => Refusal::TokenNotYetValid,
-        AuthError::Audience => Refusal::TokenAudience,
-        AuthError::Issuer => Refusal::TokenIssuer,
-        AuthError::Subject => Refusal::TokenSubject,
-    }
 }
 
 async fn refuse(mut stream: TcpStream, refused: Refused) {
@@ -273,11 +264,8 @@ mod tests {
     fn auth() -> AuthConfig {
         AuthConfig {
             hs256_secret: Some(Secret::new("0123456789abcdef0123456789abcdef")),
-            ed25519_public_key: None,
-            ed25519_private_key: None,
-            audience: "nearcast".into(),
-            issuer: None,
             leeway_s: 0,
+            ..AuthConfig::default()
         }
     }
 
@@ -339,6 +327,12 @@ mod tests {
         check_refused(&get(&format!("Authorization: Bearer {forged}\r\n")), "401", "token_signature").await;
         let spaced = format!("Authorization: Bearer {}\r\n", token("a b"));
         check_refused(&get(&spaced), "401", "token_subject").await;
+        // A good token beside it changes nothing: nobody is to get used to it.
+        let good = format!("Authorization: Bearer {}\r\n", token("alice"));
+        for query in ["token=x", "a=b&access_token=x"] {
+            let request = format!("GET /v1/ws?{query} HTTP/1.1\r\n{UPGRADE}{good}\r\n");
+            check_refused(&request, "400", "token_in_url").await;
+        }
         check_refused("GET /v1/ws HTTP/1.1\r\nHost: h\r\n\r\n", "426", "upgrade_required").await;
         check_refused(&format!("GET /v2/ws HTTP/1.1\r\n{UPGRADE}\r\n"), "404", "no_such_path").await;
         check_refused("POST /v1/ws HTTP/1.1\r\nHost: h\r\n\r\n", "405", "method_not_allowed").await;

@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use nearcast_gateway::frames::{
-    Accepted, Ack, AckResult, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,
-    RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
+    Accepted, Ack, AckResult, Authed, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits,
+    Nearby, RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
 };
 use nearcast_gateway::session::{Reaction, Rules, Session};
 use nearcast_schemas::delivery::{FriendPosition, ResetEntry, Stranger};
@@ -204,6 +204,7 @@ fn what_the_code_writes_has_the_shape_of_the_document() {
             limits: Limits { message_bytes: 1, fixes: 2, messages_per_s: 3 },
             accepted: Some(Accepted { device: "d".into(), n: 1, result: AckResult::Published }),
         })),
+        ServerMessage::Authed(Authed { expires_at: 1, re: re.clone() }),
         ServerMessage::Nearby(Nearby {
             reset: Some(ResetPart { part: 1, parts: 2, provisional: true, known: false }),
             upserts: vec![entry(false, 10), entry(true, -1)],

@@ -129,6 +129,18 @@ pub trait Cache: Send + Sync + std::fmt::Debug {
     /// When the cache gives no answer; it is then tried again in the background until it succeeds.
     async fn erase(&self, user: &str, at: i64) -> Result<(), CacheError>;
 
+    /// Remembers for `ttl` when a user signed out, in ms since the epoch; the last one counts.
+    ///
+    /// # Errors
+    /// When the cache gives no answer.
+    async fn sign_out(&self, user: &str, at: i64, ttl: Duration) -> Result<(), CacheError>;
+
+    /// When a user signed out last, in ms since the epoch, if that is remembered.
+    ///
+    /// # Errors
+    /// When the cache gives no answer.
+    async fn signed_out(&self, user: &str) -> Result<Option<i64>, CacheError>;
+
     /// Keeps bytes for a while, such as a list that is read page by page.
     ///
     /// # Errors

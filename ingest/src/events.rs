@@ -115,6 +115,7 @@ pub(crate) enum CacheWrite {
     Mode,
     Session,
     Erasure,
+    SignOut,
     Page,
 }
 
@@ -125,6 +126,7 @@ impl CacheWrite {
             Self::Mode => "mode",
             Self::Session => "session",
             Self::Erasure => "erasure",
+            Self::SignOut => "sign_out",
             Self::Page => "page",
         }
     }

@@ -27,6 +27,7 @@ pub struct MemoryCache {
 struct Kept {
     people: HashMap<String, Person>,
     pages: HashMap<String, (Vec<u8>, Instant)>,
+    signed_out: HashMap<String, (i64, Instant)>,
     writes: usize,
 }
 
@@ -69,6 +70,7 @@ impl MemoryCache {
         if kept.writes.is_multiple_of(SWEEP_EVERY) {
             kept.people.retain(|_, person| !person.sweep(now));
             kept.pages.retain(|_, (_, until)| *until > now);
+            kept.signed_out.retain(|_, (_, until)| *until > now);
         }
         if !kept.people.contains_key(user) {
             kept.people.insert(user.to_owned(), Person::default());
@@ -209,6 +211,16 @@ impl Cache for MemoryCache {
         Ok(())
     }
 
+    async fn sign_out(&self, user: &str, at: i64, ttl: Duration) -> Result<(), CacheError> {
+        self.lock().signed_out.insert(user.to_owned(), (at, Instant::now() + ttl));
+        Ok(())
+    }
+
+    async fn signed_out(&self, user: &str) -> Result<Option<i64>, CacheError> {
+        let (now, kept) = (Instant::now(), self.lock());
+        Ok(kept.signed_out.get(user).filter(|(_, until)| *until > now).map(|(at, _)| *at))
+    }
+
     async fn put_page(&self, key: &str, bytes: &[u8], ttl: Duration) -> Result<(), CacheError> {
         self.lock().pages.insert(key.to_owned(), (bytes.to_owned(), Instant::now() + ttl));
         Ok(())
@@ -239,11 +251,12 @@ mod tests {
             cache.set_mode(&user.to_string(), Mode::default()).await.unwrap();
         }
         cache.put_page("p", b"bytes", Duration::from_secs(1)).await.unwrap();
+        cache.sign_out("a", 1, Duration::from_secs(1)).await.unwrap();
         tokio::time::advance(Duration::from_secs(120)).await;
         for _ in 0..SWEEP_EVERY {
             cache.set_mode("one", Mode::default()).await.unwrap();
         }
         let kept = cache.lock();
-        assert_eq!((kept.people.len(), kept.pages.len()), (1, 0));
+        assert_eq!((kept.people.len(), kept.pages.len(), kept.signed_out.len()), (1, 0, 0));
     }
 }

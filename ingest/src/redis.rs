@@ -234,6 +234,22 @@ impl Cache for RedisCache {
         self.now(user, Write::Erasure(at)).await
     }
 
+    async fn sign_out(&self, user: &str, at: i64, ttl: Duration) -> Result<(), CacheError> {
+        let store = &self.0.store;
+        let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
+        let put = redis::Cmd::pset_ex(store.keys.signed_out(user), at, ttl_ms);
+        let result = store.link.ask(async |mut connection| put.query_async(&mut connection).await).await;
+        let counted = if result.is_ok() { "written" } else { "failed" };
+        CacheWritten { what: CacheWrite::SignOut, result: counted }.emit();
+        result
+    }
+
+    async fn signed_out(&self, user: &str) -> Result<Option<i64>, CacheError> {
+        let store = &self.0.store;
+        let get = redis::Cmd::get(store.keys.signed_out(user));
+        self.read("sign_out", store.link.ask(async |mut connection| get.query_async(&mut connection).await)).await
+    }
+
     async fn put_page(&self, key: &str, bytes: &[u8], ttl: Duration) -> Result<(), CacheError> {
         let store = &self.0.store;
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);

@@ -28,6 +28,11 @@ impl Keys {
         self.of_user("sessions", user)
     }
 
+    /// String: when the user signed out.
+    pub fn signed_out(&self, user: &str) -> String {
+        self.of_user("signed-out", user)
+    }
+
     /// String: bytes of a page.
     pub fn page(&self, key: &str) -> String {
         format!("{}:page:{key}", self.prefix)

@@ -46,6 +46,7 @@ async fn check(cache: &dyn Cache) {
     erase_means_erase(cache).await;
     sessions_come_and_go(cache).await;
     pages(cache).await;
+    sign_outs(cache).await;
     ids_may_hold_anything(cache).await;
 }
 
@@ -320,4 +321,17 @@ async fn in_a_redis_cluster() {
         let keys: i64 = redis::cmd("DBSIZE").query_async(&mut connection).await.unwrap();
         assert!(keys > 100, "each node has its share");
     }
+}
+
+async fn sign_outs(cache: &dyn Cache) {
+    assert_eq!(cache.signed_out("alice").await.unwrap(), None);
+    cache.sign_out("alice", 1_700_000_000_000, Duration::from_secs(60)).await.unwrap();
+    cache.sign_out("alice", 1_700_000_000_007, Duration::from_secs(60)).await.unwrap();
+    assert_eq!(cache.signed_out("alice").await.unwrap(), Some(1_700_000_000_007));
+    assert_eq!(cache.signed_out("bob").await.unwrap(), None);
+    cache.sign_out("bob", 1, Duration::from_millis(1)).await.unwrap();
+    until("a sign-out is over", || async { cache.signed_out("bob").await.unwrap().is_none() }).await;
+    // What else is forgotten of somebody, this is not.
+    cache.erase("alice", 5).await.unwrap();
+    assert!(cache.signed_out("alice").await.unwrap().is_some());
 }

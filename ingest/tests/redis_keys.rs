@@ -30,6 +30,7 @@ async fn keys_and_their_times() {
         },
     );
     cache.register("al{i}ce", &session).await.unwrap();
+    cache.sign_out("al{i}ce", NOW, Duration::from_secs(60)).await.unwrap();
     cache.put_page("cursor", b"page", Duration::from_secs(60)).await.unwrap();
     assert!(cache.settled(Duration::from_secs(20)).await);
 
@@ -39,6 +40,7 @@ async fn keys_and_their_times() {
         (format!("{prefix}:pos:{{al{{i%7Dce}}"), ttl),
         (format!("{prefix}:rules:{{al{{i%7Dce}}"), 2 * ttl),
         (format!("{prefix}:sessions:{{al{{i%7Dce}}"), ttl),
+        (format!("{prefix}:signed-out:{{al{{i%7Dce}}"), 60_000),
         (format!("{prefix}:page:cursor"), 60_000),
     ] {
         let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut connection).await.unwrap();

@@ -27,6 +27,9 @@ pub struct HelloRequest {
     pub user: String,
     /// What the session is for.
     pub role: Role,
+    /// When the client's token was issued, in seconds since the epoch, if it says so.
+    #[serde(default)]
+    pub issued_at: Option<i64>,
     /// Where, if the phone said; else the last position within the TTL counts.
     pub place: Option<Place>,
 }

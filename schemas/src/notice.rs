@@ -27,7 +27,8 @@ pub struct Notice {
     pub user: String,
     /// In `Forget`, whom this viewer no longer sees; else empty.
     pub friend: String,
-    /// In `Forget`, the version of the list without that friend; else 0.
+    /// In `Forget`, the version of the list without that friend. In `Close`, when the user signed out, in ms since the
+    /// epoch: sessions by tokens that were issued later stay; 0 for none of them. Else 0.
     pub list_version: i64,
     /// In `Mode`, how the user shares from now on.
     pub mode: Option<Mode>,
@@ -60,6 +61,16 @@ impl Notice {
         }
     }
 
+    /// `user` signed out at this time, in ms since the epoch: the sessions by tokens that were issued before end.
+    pub fn signed_out(user: &str, at: i64) -> Self {
+        Self { list_version: at, ..Self::close(user, "signed_out") }
+    }
+
+    /// Whether a `Close` ends a session by a token that was issued at this time, in seconds since the epoch.
+    pub fn ends(&self, issued_at: Option<i64>) -> bool {
+        self.list_version == 0 || issued_before(issued_at, self.list_version)
+    }
+
     /// The sessions of `user` end with this code.
     pub fn close(user: &str, reason: &str) -> Self {
         Self {
@@ -69,6 +80,26 @@ impl Notice {
             list_version: 0,
             mode: None,
             reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Whether a token that says it was issued at this time, in seconds since the epoch, may be from before `at`, in ms since
+/// the epoch. Of a token of the same second nobody knows, nor of one that does not say.
+pub fn issued_before(issued_at: Option<i64>, at: i64) -> bool {
+    issued_at.is_none_or(|issued_at| issued_at.saturating_mul(1_000) <= at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sign_out_ends_what_may_be_older() {
+        let notice = Notice::signed_out("alice", 10_999);
+        for (issued_at, ends) in [(Some(9), true), (Some(10), true), (Some(11), false), (None, true)] {
+            assert_eq!(notice.ends(issued_at), ends, "{issued_at:?}");
+            assert!(Notice::close("alice", "signed_out").ends(issued_at));
         }
     }
 }

@@ -34,6 +34,12 @@ pub enum Refusal {
     TokenIssuer,
     /// The token's `sub` is no user id.
     TokenSubject,
+    /// The token is valid for longer than is allowed here.
+    TokenLifetime,
+    /// A token for the connection, of another user.
+    TokenUser,
+    /// A token in an address.
+    TokenInUrl,
     /// The token does not allow this.
     Forbidden,
     /// Not JSON, or not the shape of its type.
@@ -119,7 +125,7 @@ pub struct Row {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 44] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenSignature,
@@ -128,6 +134,9 @@ impl Refusal {
         Self::TokenAudience,
         Self::TokenIssuer,
         Self::TokenSubject,
+        Self::TokenLifetime,
+        Self::TokenUser,
+        Self::TokenInUrl,
         Self::Forbidden,
         Self::Malformed,
         Self::UnknownType,
@@ -191,6 +200,28 @@ impl Refusal {
             Self::TokenSubject => {
                 ("token_subject", 401, Some(4001), NewToken, "The token's `sub` is not a user id of 1 to 64 bytes.")
             }
+            Self::TokenLifetime => (
+                "token_lifetime",
+                401,
+                Some(4001),
+                NewToken,
+                "The token is valid for longer than this deployment allows; get one for a shorter time.",
+            ),
+            Self::TokenUser => (
+                "token_user",
+                403,
+                None,
+                Never,
+                "The token is another user's; this connection goes on with its own. Connect anew for another user.",
+            ),
+            Self::TokenInUrl => (
+                "token_in_url",
+                400,
+                None,
+                Never,
+                "No token in the URL, which ends up in logs: send `Authorization: Bearer <token>`, or the subprotocol \
+                 `bearer.<token>`, and a new token.",
+            ),
             Self::Forbidden => ("forbidden", 403, Some(4003), Never, "This token does not allow that."),
             Self::Malformed => ("malformed", 400, None, Never, "This is not JSON of the documented shape."),
             Self::UnknownType => ("unknown_type", 400, None, Never, "This server does not know that type of message."),

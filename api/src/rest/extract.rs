@@ -8,7 +8,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri, header};
 use bytes::Bytes;
-use nearcast_runtime::auth::AuthError;
+use nearcast_runtime::auth::{AuthError, Claims, is_in_query};
 use nearcast_schemas::ids::{IdError, check_id};
 use nearcast_schemas::refusal::Refusal;
 use serde::de::DeserializeOwned;
@@ -21,6 +21,13 @@ use crate::service::Service;
 
 /// The user whose token came with the request. The user is registered by then.
 pub(super) struct Caller(pub String);
+
+/// The user whose token came with the request, also where that user has signed out since.
+pub(super) struct Leaver {
+    pub user: String,
+    /// When the token was issued, in seconds since the epoch, if it says so.
+    pub issued_at: Option<i64>,
+}
 
 /// A gateway, by the key that it shares with this service.
 pub(super) struct Gateway;
@@ -38,11 +45,32 @@ impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
-        let claims = service.verifier.verify_header(authorization(parts)).map_err(refusal_of)?;
-        check_id(&claims.sub).map_err(|_| Refusal::TokenSubject)?;
+        let claims = claims(parts, service).await?;
+        if service.sign_outs.cover(&claims.sub, claims.iat).await {
+            return Err(Refusal::SignedOut.into());
+        }
         service.register(&claims.sub).await?;
         Ok(Self(claims.sub))
     }
+}
+
+impl FromRequestParts<Arc<Service>> for Leaver {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
+        let claims = claims(parts, service).await?;
+        Ok(Self { user: claims.sub, issued_at: claims.iat })
+    }
+}
+
+/// What the request's token says.
+async fn claims(parts: &Parts, service: &Service) -> Result<Claims, Refusal> {
+    if is_in_query(parts.uri.query()) {
+        return Err(Refusal::TokenInUrl);
+    }
+    let claims = service.verifier.verify_header(authorization(parts)).await.map_err(refusal_of)?;
+    check_id(&claims.sub).map_err(|_| Refusal::TokenSubject)?;
+    Ok(claims)
 }
 
 impl FromRequestParts<Arc<Service>> for Gateway {
@@ -124,9 +152,11 @@ fn refusal_of(error: AuthError) -> Refusal {
     match error {
         AuthError::Missing => Refusal::TokenMissing,
         AuthError::Malformed => Refusal::TokenMalformed,
-        AuthError::Signature => Refusal::TokenSignature,
+        AuthError::Signature | AuthError::Key => Refusal::TokenSignature,
+        AuthError::Unavailable => Refusal::Unavailable,
         AuthError::Expired => Refusal::TokenExpired,
         AuthError::NotYetValid => Refusal::TokenNotYetValid,
+        AuthError::Lifetime => Refusal::TokenLifetime,
         AuthError::Audience => Refusal::TokenAudience,
         AuthError::Issuer => Refusal::TokenIssuer,
         AuthError::Subject => Refusal::TokenSubject,

@@ -28,6 +28,10 @@ pub(super) async fn hello(
     if hello.role == Role::Link {
         return Err(Refusal::NoSuchUser.into());
     }
+    // The session is in the registry by now: a sign-out either is found here, or finds the session.
+    if service.sign_outs.cover(&hello.user, hello.issued_at).await {
+        return Err(Refusal::SignedOut.into());
+    }
     let place = match hello.place {
         Some(place) => Some(Position::new(place.lat, place.lon).map_err(|_| Refusal::PositionOutOfRange)?),
         None => None,

@@ -36,9 +36,10 @@ pub(super) fn frame() -> utoipa::openapi::OpenApi {
 }
 
 /// What a token must be, and that no call needs a scope.
-const TOKEN: &str = "A JWT signed with HS256 or EdDSA, as the deployment is configured. `sub` is the user's id, 1 to 64 \
+const TOKEN: &str = "A JWT signed with HS256, EdDSA, RS256 or ES256, as the deployment is configured. `sub` is the user's id, 1 to 64 \
                      bytes without control characters and white space; `exp` and `aud` are required, and `iss` where the \
-                     deployment asks for one. No call needs a scope: a valid token may do everything that its user may. \
+                     deployment asks for one. `iat` should be there: without it, no token is taken after a sign-out. \
+                     A token in the URL is refused. No call needs a scope: a valid token may do everything that its user may. \
                      `scope` and `scp` are read and not looked at.";
 
 /// Schemas with a radius that the deployment's largest bounds, and the radius.

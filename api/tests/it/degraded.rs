@@ -47,6 +47,14 @@ impl Cache for Down {
         down()
     }
 
+    async fn sign_out(&self, _: &str, _: i64, _: Duration) -> Result<(), CacheError> {
+        down()
+    }
+
+    async fn signed_out(&self, _: &str) -> Result<Option<i64>, CacheError> {
+        down()
+    }
+
     async fn put_page(&self, _: &str, _: &[u8], _: Duration) -> Result<(), CacheError> {
         down()
     }
@@ -65,6 +73,8 @@ async fn without_a_cache_everything_but_positions_works() {
     let world = World::with(config(), Arc::new(MemoryStore::default()), Arc::new(Down)).await;
     world.befriend("alice", "bob").await;
     world.call("GET", "alice", "/v1/nearby", None).await.refused("unavailable");
+    // A sign-out that nobody would remember is none.
+    world.call("POST", "alice", "/v1/me/sign-out", None).await.refused("unavailable");
     let ready = async || world.send(world.http.get(format!("{}/readyz", world.url))).await;
     until("ready, with less", async || ready().await.json["components"]["cache"]["state"] == "degraded").await;
     until("ready", async || ready().await.status == 200).await;

@@ -14,6 +14,7 @@ mod nearby;
 mod openapi;
 mod races;
 mod refusals;
+mod sign_out;
 mod store;
 mod sweep;
 mod world;

@@ -11,6 +11,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("put", "/v1/me"),
     ("get", "/v1/me/sharing"),
     ("put", "/v1/me/sharing"),
+    ("post", "/v1/me/sign-out"),
     ("get", "/v1/users/{id}"),
     ("get", "/v1/friends"),
     ("delete", "/v1/friends/{id}"),

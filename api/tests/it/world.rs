@@ -67,11 +67,8 @@ pub struct Answer {
 pub fn auth() -> AuthConfig {
     AuthConfig {
         hs256_secret: Some(Secret::new("a secret of the tests, long enough")),
-        ed25519_public_key: None,
-        ed25519_private_key: None,
-        audience: "nearcast".into(),
-        issuer: None,
         leeway_s: 0,
+        ..AuthConfig::default()
     }
 }
 

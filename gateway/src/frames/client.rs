@@ -8,6 +8,8 @@ use nearcast_schemas::refusal::Refusal;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use super::auth::{Auth, Token};
+
 /// Most late fixes in one `locations`.
 pub const MAX_FIXES: usize = 500;
 
@@ -16,6 +18,8 @@ pub const MAX_FIXES: usize = 500;
 pub enum Kind {
     /// Begins the session.
     Hello,
+    /// A new token for the connection.
+    Auth,
     /// A report.
     Location,
     /// Late reports.
@@ -30,13 +34,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Hello, Self::Location, Self::Locations, Self::Sync, Self::Subscribe, Self::Unsubscribe];
+    pub const ALL: [Self; 7] =
+        [Self::Hello, Self::Auth, Self::Location, Self::Locations, Self::Sync, Self::Subscribe, Self::Unsubscribe];
 
     /// The value of `type`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Hello => "hello",
+            Self::Auth => "auth",
             Self::Location => "location",
             Self::Locations => "locations",
             Self::Sync => "sync",
@@ -64,6 +69,11 @@ pub struct Incoming {
 pub enum ClientMessage {
     /// Begins the session.
     Hello(Hello),
+    /// A new token for the connection.
+    Auth {
+        /// The token; nothing of it is checked yet.
+        token: Token,
+    },
     /// A report.
     Location(Location),
     /// Late reports.
@@ -87,6 +97,7 @@ impl ClientMessage {
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Hello(_) => Kind::Hello,
+            Self::Auth { .. } => Kind::Auth,
             Self::Location(_) => Kind::Location,
             Self::Locations(_) => Kind::Locations,
             Self::Sync => Kind::Sync,
@@ -246,6 +257,10 @@ type Problem = (Refusal, Option<String>);
 fn message(kind: Kind, text: &str) -> Result<ClientMessage, Problem> {
     Ok(match kind {
         Kind::Hello => ClientMessage::Hello(shape(text)?),
+        Kind::Auth => {
+            let Auth { token } = shape(text)?;
+            ClientMessage::Auth { token }
+        }
         Kind::Location => ClientMessage::Location(shape(text)?),
         Kind::Locations => {
             let locations: Locations = shape(text)?;
@@ -362,6 +377,7 @@ mod tests {
             })),
         );
         check(r#"{"type":"sync"}"#, Ok(ClientMessage::Sync));
+        check(r#"{"type":"auth","token":"a.b.c"}"#, Ok(ClientMessage::Auth { token: Token::new("a.b.c") }));
         check(r#"{"type":"subscribe","friend":"bob"}"#, Ok(ClientMessage::Subscribe { friend: "bob".into() }));
         check(r#"{"type":"unsubscribe","friend":"bob"}"#, Ok(ClientMessage::Unsubscribe { friend: "bob".into() }));
     }
@@ -393,6 +409,9 @@ mod tests {
             r#"{"type":"location","n":1,"lat":NaN,"lon":1,"time":1}"#,
             r#"{"type":"locations","fixes":{}}"#,
             r#"{"type":"hello"}"#,
+            r#"{"type":"auth"}"#,
+            r#"{"type":"auth","token":5}"#,
+            r#"{"type":"auth","token":null}"#,
             r#"{"type":"subscribe"}"#,
             r#"{"type":"subscribe","friend":5}"#,
         ] {
@@ -462,6 +481,14 @@ mod tests {
         check(r#"{"type":"location","n":7"#, None, None);
     }
 
+    #[test]
+    fn a_token_is_not_shown() {
+        let incoming = parse(r#"{"type":"auth","token":"s3cret"}"#).unwrap();
+        assert!(!format!("{incoming:?} {incoming:#?}").contains("s3cret"));
+        let text = r#"{"type":"auth","token":"s3cret","token":"s3cret","id":["s3cret"]}"#;
+        assert!(!format!("{:?}", parse(text).unwrap_err()).contains("s3cret"));
+    }
+
     proptest! {
         #[test]
         fn never_panics(text in ".{0,200}") {
@@ -469,8 +496,8 @@ mod tests {
         }
 
         #[test]
-        fn a_refusal_does_not_repeat_the_frame(secret in "[a-z]{12,20}", field in "(type|n|lat|lon|time|device|ack|friend|fixes)") {
-            for kind in ["location", "hello", "locations", "subscribe", "dance"] {
+        fn a_refusal_does_not_repeat_the_frame(secret in "[a-z]{12,20}", field in "(type|n|lat|lon|time|device|ack|friend|fixes|token)") {
+            for kind in ["location", "hello", "locations", "subscribe", "auth", "dance"] {
                 let text = format!(r#"{{"{field}":"{secret}","type":"{kind}","{secret}":1,"n":"{secret}"}}"#);
                 if let Err(refused) = parse(&text) {
                     prop_assert!(!refused.detail.unwrap_or_default().contains(&secret));

@@ -7,6 +7,7 @@ use nearcast_schemas::refusal::{Refusal, Retry};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::auth::Authed;
 use super::client::Kind;
 
 /// One message to a client.
@@ -15,6 +16,8 @@ use super::client::Kind;
 pub enum ServerMessage {
     /// The session has begun.
     Welcome(Box<Welcome>),
+    /// The connection goes on with a new token.
+    Authed(Authed),
     /// Changes of the list.
     Nearby(Nearby),
     /// A report was accepted.
@@ -36,6 +39,7 @@ impl ServerMessage {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Welcome(_) => "welcome",
+            Self::Authed(_) => "authed",
             Self::Nearby(_) => "nearby",
             Self::Ack(_) => "ack",
             Self::Friend(_) => "friend",

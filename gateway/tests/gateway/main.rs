@@ -12,6 +12,7 @@ mod notices;
 mod phone;
 mod real;
 mod sessions;
+mod tokens;
 mod upgrade;
 mod worker;
 mod world;

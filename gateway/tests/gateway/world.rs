@@ -92,11 +92,8 @@ pub fn ingest_config() -> IngestConfig {
 pub fn auth() -> AuthConfig {
     AuthConfig {
         hs256_secret: Some(Secret::new("0123456789abcdef0123456789abcdef")),
-        ed25519_public_key: None,
-        ed25519_private_key: None,
-        audience: "nearcast".into(),
-        issuer: None,
         leeway_s: 0,
+        ..AuthConfig::default()
     }
 }
 
