@@ -1,6 +1,6 @@
 //! What all connections of one gateway share.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nearcast_schemas::event::{Role, Route};
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::deliveries::Reach;
+use crate::entrance::Entrance;
 use crate::events::Meters;
 use crate::feed::Feed;
 use crate::http::Api;
@@ -23,6 +24,7 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) parts: Parts,
     pub(crate) api: Api,
+    pub(crate) entrance: Arc<Entrance>,
     incarnation: i64,
     visibility_partitions: i32,
     started: Instant,
@@ -32,8 +34,16 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway without connections whose process started at `incarnation`, in ms since the epoch.
-    pub fn new(config: Config, parts: Parts, api: Api, incarnation: i64, visibility_partitions: i32) -> Self {
+    pub fn new(
+        config: Config,
+        parts: Parts,
+        api: Api,
+        entrance: Entrance,
+        incarnation: i64,
+        visibility_partitions: i32,
+    ) -> Self {
         Self {
+            entrance: Arc::new(entrance),
             config,
             parts,
             api,
