@@ -1,9 +1,11 @@
 //! The section `[gateway]` of the configuration.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::entrance::{Files, ForwardedHeader, Networks, ProxyProtocol};
 use crate::session::Rules;
 
 /// The section `[gateway]` of the configuration.
@@ -14,12 +16,24 @@ pub struct Config {
     pub id: String,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// The certificate's chain in PEM, the server's own first. Empty, as `tls_key`: clients are not encrypted here.
+    pub tls_certificate: PathBuf,
+    /// The certificate's key in PEM.
+    pub tls_key: PathBuf,
+    /// Whether each connection begins with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
+    /// Networks of proxies that are believed when they name the client.
+    pub trusted_proxies: Networks,
+    /// Where they name it without the PROXY protocol.
+    pub forwarded_header: ForwardedHeader,
     /// Where health and metrics are served.
     pub admin_listen: SocketAddr,
     /// The API, as `http://host:port`.
     pub api_url: String,
     /// How long the API may take to answer; ms, 1 to 60 000.
     pub api_timeout_ms: u32,
+    /// A connection's TLS and its request have to be done within this time; seconds, 1 to 600.
+    pub handshake_timeout_s: u32,
     /// A client has to say `hello` within this time; seconds, 1 to 600.
     pub hello_timeout_s: u32,
     /// How often clients are pinged, and after two and a half times this without any frame given up; seconds, 1 to 600.
@@ -37,6 +51,12 @@ pub struct Config {
     pub max_unanswered: usize,
     /// Connections; more are refused. At least 1.
     pub max_connections: usize,
+    /// Connections of one address, or of one /64 of IPv6; 0 is without a limit.
+    pub max_connections_per_address: u32,
+    /// New connections a second; twice as many may come at once. 0 is without a limit.
+    pub handshakes_per_s: u32,
+    /// The same of one address.
+    pub handshakes_per_s_per_address: u32,
     /// Send buffer of a socket in bytes, 2 048 to 16 MiB (the kernel doubles it). What is in it can no longer be taken
     /// back.
     pub send_buffer_bytes: usize,
@@ -64,11 +84,21 @@ impl Config {
     pub fn check(&self) -> Result<(), ConfigError> {
         let letters = |id: &str| id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         let url = self.api_url.strip_prefix("http://").or_else(|| self.api_url.strip_prefix("https://"));
+        let no_certificate = self.tls_certificate.as_os_str().is_empty();
+        let no_key = self.tls_key.as_os_str().is_empty();
         let seconds = |value: u32| (1..=600).contains(&value);
         let checks = [
             ("id", (1..=32).contains(&self.id.len()) && letters(&self.id), "1 to 32 letters, digits, _ or -"),
             ("api_url", url.is_some_and(|rest| !rest.is_empty()), "http://host:port or https://host:port"),
             ("api_timeout_ms", (1..=60_000).contains(&self.api_timeout_ms), "1 to 60000"),
+            ("tls_certificate", no_certificate <= no_key, "given where tls_key is, or both left out"),
+            ("tls_key", no_key <= no_certificate, "given where tls_certificate is, or both left out"),
+            (
+                "trusted_proxies",
+                self.proxy_protocol == ProxyProtocol::Off || !self.trusted_proxies.is_empty(),
+                "the networks of the load balancers where proxy_protocol is on",
+            ),
+            ("handshake_timeout_s", seconds(self.handshake_timeout_s), "1 to 600"),
             ("hello_timeout_s", seconds(self.hello_timeout_s), "1 to 600"),
             ("ping_every_s", seconds(self.ping_every_s), "1 to 600"),
             ("message_bytes", (1_024..=16 << 20).contains(&self.message_bytes), "1024 to 16777216"),
@@ -85,6 +115,12 @@ impl Config {
             Some((field, _, must)) => Err(ConfigError { field, must }),
             None => Ok(()),
         }
+    }
+
+    /// Where the certificate and its key are; none in plain mode.
+    pub(crate) fn tls_files(&self) -> Option<Files> {
+        let given = !self.tls_certificate.as_os_str().is_empty();
+        given.then(|| Files { certificate: self.tls_certificate.clone(), key: self.tls_key.clone() })
     }
 
     /// What holds for every connection of a deployment whose quiet sessions say presence this often.
@@ -107,9 +143,15 @@ mod tests {
         let good = Config {
             id: "0".into(),
             listen: ([127, 0, 0, 1], 7400).into(),
+            tls_certificate: PathBuf::new(),
+            tls_key: PathBuf::new(),
+            proxy_protocol: ProxyProtocol::Off,
+            trusted_proxies: Networks::default(),
+            forwarded_header: ForwardedHeader::Forwarded,
             admin_listen: ([127, 0, 0, 1], 7401).into(),
             api_url: "http://127.0.0.1:7410".into(),
             api_timeout_ms: 3_000,
+            handshake_timeout_s: 10,
             hello_timeout_s: 10,
             ping_every_s: 25,
             message_bytes: 131_072,
@@ -118,6 +160,9 @@ mod tests {
             reset_wait_s: 10,
             max_unanswered: 256,
             max_connections: 100_000,
+            max_connections_per_address: 0,
+            handshakes_per_s: 0,
+            handshakes_per_s_per_address: 0,
             send_buffer_bytes: 16_384,
             drain_spread_ms: 10_000,
             grace_s: 10,
@@ -132,6 +177,10 @@ mod tests {
         check(|c| c.id = "a.b".into(), "id");
         check(|c| c.api_url = "127.0.0.1:7410".into(), "api_url");
         check(|c| c.api_timeout_ms = 0, "api_timeout_ms");
+        check(|c| c.tls_certificate = "/tmp/chain.pem".into(), "tls_key");
+        check(|c| c.tls_key = "/tmp/key.pem".into(), "tls_certificate");
+        check(|c| c.proxy_protocol = ProxyProtocol::V2, "trusted_proxies");
+        check(|c| c.handshake_timeout_s = 0, "handshake_timeout_s");
         check(|c| c.hello_timeout_s = 0, "hello_timeout_s");
         check(|c| c.ping_every_s = 601, "ping_every_s");
         check(|c| c.message_bytes = 1_023, "message_bytes");

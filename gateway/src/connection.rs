@@ -16,7 +16,6 @@ use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_schemas::internal::FriendRequest;
 use nearcast_schemas::refusal::Refusal;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
@@ -25,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 use crate::deliveries::Reach;
+use crate::entrance::Stream as ClientStream;
 use crate::feed::Rest;
 use crate::frames::{Bye, ErrorMessage, Kind, ServerMessage};
 use crate::gateway::Gateway;
@@ -78,7 +78,7 @@ pub struct Connection {
     pub(crate) joining: Option<Box<Joining>>,
     pub(crate) joined: Option<Joined>,
     pub(crate) answers: FuturesUnordered<BoxFuture<'static, Answer>>,
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<ClientStream>,
     phase: Phase,
     /// The socket has not taken everything yet.
     writing: bool,
@@ -89,7 +89,7 @@ pub struct Connection {
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<TcpStream>, claims: Claims) -> Box<Self> {
+    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<ClientStream>, claims: Claims) -> Box<Self> {
         let now = gateway.now();
         let link = Link::new(gateway.feed());
         link.feed(|feed| feed.set_issued_at(claims.iat));
@@ -152,9 +152,11 @@ impl Connection {
         if self.broken {
             let stream = self.socket.get_mut();
             // The client may still be sending what was too large; it should get to read why that was pointless.
-            if stream.shutdown().await.is_ok() {
+            if matches!(timeout(LINGER, stream.shutdown()).await, Ok(Ok(()))) {
                 let _ = timeout(LINGER, discard(stream)).await;
             }
+        } else {
+            self.socket.get_mut().farewell();
         }
     }
 

@@ -1,6 +1,6 @@
 //! What all connections of one gateway share.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use nearcast_runtime::auth::Claims;
@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::deliveries::Reach;
+use crate::entrance::Entrance;
 use crate::events::Meters;
 use crate::feed::Feed;
 use crate::http::Api;
@@ -25,6 +26,7 @@ pub struct Gateway {
     pub(crate) config: Config,
     pub(crate) parts: Parts,
     pub(crate) api: Api,
+    pub(crate) entrance: Arc<Entrance>,
     incarnation: i64,
     visibility_partitions: i32,
     started: Instant,
@@ -34,8 +36,16 @@ pub struct Gateway {
 
 impl Gateway {
     /// A gateway without connections whose process started at `incarnation`, in ms since the epoch.
-    pub fn new(config: Config, parts: Parts, api: Api, incarnation: i64, visibility_partitions: i32) -> Self {
+    pub fn new(
+        config: Config,
+        parts: Parts,
+        api: Api,
+        entrance: Entrance,
+        incarnation: i64,
+        visibility_partitions: i32,
+    ) -> Self {
         Self {
+            entrance: Arc::new(entrance),
             config,
             parts,
             api,

@@ -9,6 +9,7 @@
 //! | which deliveries count for one session? | [`feed`] | none |
 //! | what waits to be written, and in what order? | [`outbox`] | none |
 //! | from a record to the feeds | [`deliveries`] | none |
+//! | who comes in, and TLS | `entrance` | tokio, rustls |
 //! | sockets | `ws`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
 //! | the gateway's topic | `kafka` | rdkafka |
 //! | the API | `http` | reqwest |
@@ -20,6 +21,7 @@
 mod config;
 mod connection;
 pub mod deliveries;
+mod entrance;
 pub mod epochs;
 mod events;
 pub mod feed;
@@ -38,5 +40,6 @@ mod token;
 mod ws;
 
 pub use config::{Config, ConfigError};
+pub use entrance::{ForwardedHeader, Networks, ProxyProtocol, TlsError};
 pub use service::{Error, Parts, run, run_on, run_on_both};
 pub use ws::{PATH, SUBPROTOCOL};

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError};
+use crate::entrance::{Entrance, Tls, TlsError};
 use crate::gateway::Gateway;
 use crate::http::Api;
 use crate::kafka::{Deliveries, watch_topic};
@@ -75,6 +76,9 @@ pub enum Error {
         /// What the operating system says.
         error: std::io::Error,
     },
+    /// The certificate and its key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// No HTTP client for the API.
     #[error("no HTTP client for the API: {0}")]
     Http(#[from] reqwest::Error),
@@ -139,9 +143,10 @@ pub async fn run_on_both(
         tasks.spawn("keys", keeper.run(behind.clone()));
     }
 
+    let entrance = entrance(&config, &mut tasks).await?;
     let serving = readiness.component("gateway");
     let served = tokio::select! {
-        served = serve(listener, &config, parts, &readiness, &serving, &mut tasks, &shutdown) => served,
+        served = serve(listener, &config, parts, entrance, &serving, &mut tasks, &shutdown) => served,
         // A part behind has failed; which one, the join says.
         () = behind.begun() => Ok(()),
     };
@@ -155,7 +160,7 @@ async fn serve(
     listener: TcpListener,
     config: &Config,
     parts: Parts,
-    readiness: &Readiness,
+    entrance: Entrance,
     serving: &Component,
     tasks: &mut Tasks,
     shutdown: &Shutdown,
@@ -163,7 +168,7 @@ async fn serve(
     let grace = Duration::from_secs(config.grace_s.into());
     let ingest = parts.ingest.clone();
     let started = tokio::select! {
-        started = start(config, parts, readiness, tasks) => started?,
+        started = start(config, parts, entrance, tasks) => started?,
         () = shutdown.begun() => return Ok(()),
     };
     serving.ready();
@@ -192,11 +197,19 @@ async fn serve(
     Ok(())
 }
 
+/// Reads the certificate, if there is one, and looks at it from now on.
+async fn entrance(config: &Config, tasks: &mut Tasks) -> Result<Entrance, TlsError> {
+    let Some(files) = config.tls_files() else { return Ok(Entrance::new(config, None)) };
+    let (tls, reload) = Tls::load(files).await?;
+    tasks.spawn("certificate", reload.run(tasks.shutdown().clone()));
+    Ok(Entrance::new(config, Some(tls)))
+}
+
 /// Waits for what is needed, and makes everything but the connections.
-async fn start(config: &Config, parts: Parts, readiness: &Readiness, tasks: &mut Tasks) -> Result<Arc<Gateway>, Error> {
+async fn start(config: &Config, parts: Parts, entrance: Entrance, tasks: &mut Tasks) -> Result<Arc<Gateway>, Error> {
     let kafka = parts.kafka.clone();
-    let component = readiness.component("kafka");
-    let api = readiness.component("api");
+    let component = parts.readiness.component("kafka");
+    let api = parts.readiness.component("api");
     let timeout = Duration::from_millis(config.api_timeout_ms.into());
     let api_client = Api::new(&config.api_url, timeout, parts.internal_key.clone(), api.clone())?;
     kafka.wait_until_up(&component).await?;
@@ -209,7 +222,7 @@ async fn start(config: &Config, parts: Parts, readiness: &Readiness, tasks: &mut
     tracing::info!(topic = own.name, ?ensured, "topic for deliveries");
 
     let codec = parts.codec.clone();
-    let gateway = Arc::new(Gateway::new(config.clone(), parts, api_client, clock::now_ms(), partitions));
+    let gateway = Arc::new(Gateway::new(config.clone(), parts, api_client, entrance, clock::now_ms(), partitions));
     let deliveries =
         Deliveries::from_the_end(&kafka, &own.name, codec, Arc::clone(&gateway), component.clone()).await?;
     let behind = tasks.shutdown().clone();

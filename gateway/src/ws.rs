@@ -3,6 +3,8 @@
 //! The request's head is read here and not by tungstenite's own handshake, which closes without an answer whatever is no
 //! upgrade.
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +15,7 @@ use nearcast_schemas::internal::Problem;
 use nearcast_schemas::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -25,6 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
+use crate::entrance::{Door, HandshakeFailed, Place, Stage, Stream, Turned, Visitor};
 use crate::events::{AcceptFailed, ConnectionGauge, UpgradeRefused};
 use crate::gateway::Gateway;
 use crate::token::refusal_of;
@@ -38,8 +40,6 @@ const BEARER: &str = "bearer.";
 
 /// Largest head of a request.
 const HEAD_BYTES: usize = 16 * 1_024;
-/// A head has to be here within this time.
-const HEAD_WAIT: Duration = Duration::from_secs(10);
 /// After an answer, the rest of what the client is sending is read for this long, so that it gets to read the answer.
 pub const LINGER: Duration = Duration::from_secs(2);
 /// After a failure to accept, most likely for want of file descriptors.
@@ -53,67 +53,80 @@ const WRITE_BUFFER: usize = 4_096;
 const MAX_WRITE_BUFFER: usize = 1 << 20;
 
 /// Accepts connections until the shutdown begins. Each becomes a task of `connections`, which ends by itself once the
-/// shutdown has begun.
+/// shutdown has begun. Several listeners may be served at once: all limits are the gateway's.
 pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, connections: TaskTracker, shutdown: Shutdown) {
-    let room = Arc::new(Semaphore::new(gateway.config.max_connections.min(Semaphore::MAX_PERMITS)));
     loop {
         let accepted = tokio::select! {
             () = shutdown.begun() => return,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 AcceptFailed { error }.emit();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-            connections.spawn(refuse(stream, Refused::new(Refusal::Busy)));
-            continue;
-        };
-        let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
-        connections.spawn(async move {
-            serve(stream, gateway, shutdown).await;
-            drop(permit);
-        });
+        match gateway.entrance.door() {
+            Some(door) => {
+                connections.spawn(serve(stream, peer.ip(), door, Arc::clone(&gateway), shutdown.clone()));
+            }
+            None => UpgradeRefused { refusal: Refusal::Busy }.emit(),
+        }
     }
 }
 
-async fn serve(stream: TcpStream, gateway: Arc<Gateway>, shutdown: Shutdown) {
+async fn serve(stream: TcpStream, peer: IpAddr, door: Door, gateway: Arc<Gateway>, shutdown: Shutdown) {
     let _counted = ConnectionGauge::enter();
     // Frames are gathered here already; a socket that is gone says so soon enough.
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(gateway.config.send_buffer_bytes);
     // Boxed, so that its buffers do not stay a part of the task.
-    if let Some((socket, claims)) = Box::pin(upgrade(stream, &gateway, &shutdown)).await {
+    if let Some((socket, claims, _place)) = Box::pin(upgrade(stream, peer, &door, &gateway, &shutdown)).await {
         Connection::new(gateway, socket, claims).run(shutdown).await;
     }
 }
 
 async fn upgrade(
-    mut stream: TcpStream,
+    stream: TcpStream,
+    peer: IpAddr,
+    door: &Door,
     gateway: &Gateway,
     shutdown: &Shutdown,
-) -> Option<(WebSocketStream<TcpStream>, Claims)> {
-    let mut head = Vec::with_capacity(1_024);
-    let answered = tokio::select! {
-        () = shutdown.begun() => {
-            refuse(stream, Refused::new(Refusal::Drain)).await;
+) -> Option<(WebSocketStream<Stream>, Claims, Option<Place>)> {
+    let deadline = gateway.entrance.deadline();
+    let (mut stream, admitted) = tokio::select! {
+        () = shutdown.begun() => return None,
+        entered = gateway.entrance.enter(stream, peer, door, deadline) => entered?,
+    };
+    let mut visitor = match admitted {
+        Ok(visitor) => visitor,
+        Err(turned) => {
+            refuse(stream, turned.into()).await;
             return None;
         }
-        answered = timeout(HEAD_WAIT, answer(&mut stream, &mut head, &gateway.parts.verifier)) => answered.ok()?,
+    };
+    let mut head = Vec::with_capacity(1_024);
+    let answered = tokio::select! {
+        () = shutdown.begun() => Ok(Err(Box::new(Refused::new(Refusal::Drain)))),
+        answered = timeout_at(deadline, answer(&mut stream, &mut head, &gateway.parts.verifier, &mut visitor)) => answered,
     };
     let Upgrade { response, claims, rest } = match answered {
-        Ok(Some(upgrade)) => upgrade,
-        Ok(None) => return None,
-        Err(refused) => {
+        Ok(Ok(Some(upgrade))) => upgrade,
+        Ok(Ok(None)) => return None,
+        Ok(Err(refused)) => {
             refuse(stream, *refused).await;
             return None;
         }
+        Err(_) => {
+            HandshakeFailed::late(Stage::Head).emit();
+            let message = "The request did not come in time; reconnect.".to_owned();
+            refuse(stream, Refused { message, ..Refused::new(Refusal::Idle) }).await;
+            return None;
+        }
     };
-    timeout(HEAD_WAIT, stream.write_all(&response)).await.ok()?.ok()?;
+    timeout_at(deadline, write_all(&mut stream, &response)).await.ok()?.ok()?;
     let limit = usize::try_from(gateway.config.message_bytes).unwrap_or(usize::MAX);
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -122,7 +135,13 @@ async fn upgrade(
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let socket = WebSocketStream::from_partially_read(stream, head.split_off(rest), Role::Server, Some(config)).await;
-    Some((socket, claims))
+    Some((socket, claims, visitor.into_place()))
+}
+
+/// TLS keeps what the socket does not take at once.
+async fn write_all(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// A request that was granted.
@@ -139,7 +158,21 @@ struct Refused {
     status: StatusCode,
     message: String,
     /// Further headers of the response.
-    header: Option<&'static str>,
+    header: Option<Cow<'static, str>>,
+}
+
+impl From<Turned> for Refused {
+    fn from(turned: Turned) -> Self {
+        let mut refused = Self::new(turned.refusal());
+        if let Some(message) = turned.message() {
+            message.clone_into(&mut refused.message);
+        }
+        if let Some(wait) = turned.retry_after() {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            refused.header = Some(format!("Retry-After: {}", seconds.max(1)).into());
+        }
+        refused
+    }
 }
 
 impl Refused {
@@ -149,17 +182,17 @@ impl Refused {
             401 => Some("WWW-Authenticate: Bearer"),
             405 => Some("Allow: GET"),
             426 => Some("Upgrade: websocket\r\nSec-WebSocket-Version: 13"),
-            503 => Some("Retry-After: 1"),
+            429 | 503 => Some("Retry-After: 1"),
             _ => None,
         };
         let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::BAD_REQUEST);
-        Self { refusal, status, message: row.sentence.to_owned(), header }
+        Self { refusal, status, message: row.sentence.to_owned(), header: header.map(Cow::Borrowed) }
     }
 
     fn response(&self) -> String {
         let problem = Problem { code: self.refusal.code().to_owned(), message: self.message.clone() };
         let body = serde_json::to_string(&problem).unwrap_or_default();
-        let header = self.header.map(|header| format!("{header}\r\n")).unwrap_or_default();
+        let header = self.header.as_ref().map(|header| format!("{header}\r\n")).unwrap_or_default();
         format!(
             "HTTP/1.1 {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n{header}\r\n{body}",
             self.status,
@@ -173,6 +206,7 @@ async fn answer<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: &mut Vec<u8>,
     verifier: &Verifier,
+    visitor: &mut Visitor,
 ) -> Result<Option<Upgrade>, Box<Refused>> {
     loop {
         match stream.read_buf(head).await {
@@ -180,7 +214,10 @@ async fn answer<S: AsyncRead + Unpin>(
             Ok(_) => {}
         }
         match Request::try_parse(head) {
-            Ok(Some((rest, request))) => return grant(&request, verifier, rest).await.map(Some),
+            Ok(Some((rest, request))) => {
+                visitor.shows(request.headers()).map_err(|turned| Box::new(turned.into()))?;
+                return grant(&request, verifier, rest).await.map(Some);
+            }
             Ok(None) if head.len() > HEAD_BYTES => return Err(Box::new(Refused::new(Refusal::TooLarge))),
             Ok(None) => {}
             Err(WsError::Protocol(ProtocolError::WrongHttpMethod)) => {
@@ -236,10 +273,10 @@ async fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Up
     Ok(Upgrade { response: bytes, claims, rest })
 }
 
-async fn refuse(mut stream: TcpStream, refused: Refused) {
+async fn refuse(mut stream: Stream, refused: Refused) {
     UpgradeRefused { refusal: refused.refusal }.emit();
     let answered = async {
-        stream.write_all(refused.response().as_bytes()).await?;
+        write_all(&mut stream, refused.response().as_bytes()).await?;
         stream.shutdown().await
     };
     if matches!(timeout(LINGER, answered).await, Ok(Ok(()))) {
@@ -249,7 +286,7 @@ async fn refuse(mut stream: TcpStream, refused: Refused) {
 
 /// Reads until the other end has closed. Closing a socket with unread bytes resets the connection, and what was written
 /// may be lost with it.
-pub async fn discard(stream: &mut TcpStream) {
+pub async fn discard(stream: &mut Stream) {
     // On the heap, so that it is no part of every connection's task.
     let mut bytes = vec![0; 1_024];
     while matches!(stream.read(&mut bytes).await, Ok(1..)) {}
@@ -280,7 +317,7 @@ mod tests {
     async fn ask(request: &str) -> Result<(String, String, String), String> {
         let mut head = Vec::with_capacity(4_096);
         let verifier = Verifier::new(&auth()).unwrap();
-        match answer(&mut request.as_bytes(), &mut head, &verifier).await {
+        match answer(&mut request.as_bytes(), &mut head, &verifier, &mut Visitor::of_nobody()).await {
             Ok(Some(upgrade)) => {
                 let rest = String::from_utf8(head.split_off(upgrade.rest)).unwrap();
                 Ok((String::from_utf8(upgrade.response).unwrap(), upgrade.claims.sub, rest))

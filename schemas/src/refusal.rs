@@ -90,6 +90,10 @@ pub enum Refusal {
     ParameterInvalid,
     /// More than the rate allows.
     TooFast,
+    /// More connections of one address than the limit.
+    TooManyConnections,
+    /// Connections are taken from load balancers alone.
+    NotAProxy,
     /// More reports are waiting for Kafka than the limit.
     Busy,
     /// Kafka did not answer in time: whether the report was accepted is unknown.
@@ -125,7 +129,7 @@ pub struct Row {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 46] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenSignature,
@@ -162,6 +166,8 @@ impl Refusal {
         Self::CursorExpired,
         Self::ParameterInvalid,
         Self::TooFast,
+        Self::TooManyConnections,
+        Self::NotAProxy,
         Self::Busy,
         Self::Unknown,
         Self::Unavailable,
@@ -301,6 +307,16 @@ impl Refusal {
                 ("parameter_invalid", 422, None, Never, "A parameter is missing or out of range.")
             }
             Self::TooFast => ("too_fast", 429, None, After, "That is more than the rate allows."),
+            Self::TooManyConnections => (
+                "too_many_connections",
+                429,
+                None,
+                After,
+                "There are too many connections from your address; close some, or come back later.",
+            ),
+            Self::NotAProxy => {
+                ("not_a_proxy", 403, None, Never, "This gateway takes connections from its load balancers alone.")
+            }
             Self::Busy => ("busy", 503, None, After, "Too many reports are waiting for the log; send it again."),
             Self::Unknown => (
                 "unknown",

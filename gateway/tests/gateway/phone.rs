@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -13,13 +14,13 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::world::PATIENCE;
 
-pub struct Phone {
-    socket: WebSocketStream<TcpStream>,
+pub struct Phone<S = TcpStream> {
+    socket: WebSocketStream<S>,
 }
 
 impl Phone {
     pub async fn connect(addr: SocketAddr, token: &str) -> Result<Self, WsError> {
-        Self::connect_on(TcpStream::connect(addr).await?, addr, token).await
+        Self::over(TcpStream::connect(addr).await?, token, &[]).await
     }
 
     /// One whose system takes little that it has not read.
@@ -27,11 +28,17 @@ impl Phone {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         let stream = socket.connect(addr).await.unwrap();
-        Self::connect_on(stream, addr, token).await.unwrap()
+        Self::over(stream, token, &[]).await.unwrap()
     }
+}
 
-    async fn connect_on(stream: TcpStream, addr: SocketAddr, token: &str) -> Result<Self, WsError> {
-        let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
+impl<S: AsyncRead + AsyncWrite + Unpin> Phone<S> {
+    /// On a connection that there is, with further headers.
+    pub async fn over(stream: S, token: &str, headers: &[(&'static str, &str)]) -> Result<Self, WsError> {
+        let mut request = "ws://localhost/v1/ws".into_client_request()?;
+        for (name, value) in headers {
+            request.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+        }
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
         request.headers_mut().insert("authorization", bearer);
         let (socket, _) = client_async(request, stream).await?;
@@ -105,7 +112,7 @@ impl Phone {
     }
 
     /// Stops speaking WebSocket.
-    pub fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> S {
         self.socket.into_inner()
     }
 

@@ -18,7 +18,12 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Status and code of a connection that is refused; none when it is let in.
 async fn try_token(world: &World, token: &str) -> Option<(u16, String)> {
-    match Phone::connect(world.addr, token).await {
+    refusal(Phone::connect(world.addr, token).await)
+}
+
+/// Status and code of an upgrade that was refused; none of one that was not.
+pub fn refusal<S>(upgrade: Result<Phone<S>, WsError>) -> Option<(u16, String)> {
+    match upgrade {
         Ok(_) => None,
         Err(WsError::Http(response)) => {
             let body = response.body().clone().unwrap_or_default();

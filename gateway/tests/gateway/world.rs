@@ -1,10 +1,11 @@
 //! A gateway and everything around it.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearcast_gateway::{Config, Error, Parts, run_on_both};
+use nearcast_gateway::{Config, Error, ForwardedHeader, Networks, Parts, ProxyProtocol, run_on_both};
 use nearcast_ingest::{Cache, Config as IngestConfig, Ingest, MemoryCache, RedisCache, RedisConfig};
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::{AuthConfig, Signer, Verifier};
@@ -62,9 +63,15 @@ pub fn config(api_url: &str) -> Config {
     Config {
         id: "g1".into(),
         listen: ([127, 0, 0, 1], 0).into(),
+        tls_certificate: PathBuf::new(),
+        tls_key: PathBuf::new(),
+        proxy_protocol: ProxyProtocol::Off,
+        trusted_proxies: Networks::default(),
+        forwarded_header: ForwardedHeader::Forwarded,
         admin_listen: ([127, 0, 0, 1], 0).into(),
         api_url: api_url.into(),
         api_timeout_ms: 5_000,
+        handshake_timeout_s: 10,
         hello_timeout_s: 10,
         ping_every_s: 25,
         message_bytes: 131_072,
@@ -73,6 +80,9 @@ pub fn config(api_url: &str) -> Config {
         reset_wait_s: 60,
         max_unanswered: 256,
         max_connections: 1_000,
+        max_connections_per_address: 0,
+        handshakes_per_s: 0,
+        handshakes_per_s_per_address: 0,
         send_buffer_bytes: 16_384,
         drain_spread_ms: 1_000,
         grace_s: 10,
