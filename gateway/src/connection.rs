@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 use crate::deliveries::Reach;
 use crate::feed::Rest;
-use crate::frames::{Bye, ErrorMessage, Kind, ServerMessage};
+use crate::frames::{Bye, ErrorMessage, Format, Kind, ServerMessage};
 use crate::gateway::Gateway;
 use crate::hello::{Joined, Joining, Step};
 use crate::link::Link;
@@ -85,13 +85,18 @@ pub struct Connection {
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<TcpStream>, claims: Claims) -> Box<Self> {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        socket: WebSocketStream<TcpStream>,
+        claims: Claims,
+        format: Format,
+    ) -> Box<Self> {
         let now = gateway.now();
         let valid_ms = claims.exp.saturating_mul(1_000).saturating_sub(clock::now_ms());
         Box::new(Self {
             user: claims.sub.into(),
             link: Link::new(gateway.feed()),
-            session: Session::new(gateway.rules(), now.saturating_add(valid_ms), now),
+            session: Session::new(gateway.rules(), now.saturating_add(valid_ms), now).speaking(format),
             joining: None,
             joined: None,
             answers: FuturesUnordered::new(),
@@ -257,9 +262,12 @@ impl Connection {
                 Next::At(at) => return Some(Some(at)),
                 Next::Nothing => return Some(None),
             };
-            let text = message.encode();
-            self.gateway.meters().written(&message, text.len(), clock::now_ms());
-            self.send(Message::text(text))?;
+            let frame = match self.session.format() {
+                Format::Json => Message::text(message.encode()),
+                Format::MessagePack => Message::binary(message.encode_binary()),
+            };
+            self.gateway.meters().written(&message, frame.len(), clock::now_ms());
+            self.send(frame)?;
             if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
                 self.send_close(code, bye.code.code())?;
                 self.phase = Phase::Closed(until);
@@ -310,7 +318,7 @@ impl Connection {
         }
         let reaction = match message {
             Message::Text(text) => self.session.on_text(&text, now),
-            Message::Binary(_) => self.session.on_binary(now),
+            Message::Binary(bytes) => self.session.on_binary(&bytes, now),
             Message::Ping(_) | Message::Pong(_) => return self.session.heard(now),
             Message::Close(_) => {
                 self.phase = Phase::Closed(now.saturating_add(linger_ms()));

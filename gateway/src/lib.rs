@@ -38,4 +38,4 @@ mod ws;
 
 pub use config::{Config, ConfigError};
 pub use service::{Error, Parts, run, run_on, run_on_both};
-pub use ws::{PATH, SUBPROTOCOL};
+pub use ws::PATH;

@@ -46,10 +46,16 @@ impl ServerMessage {
         }
     }
 
-    /// The frame's text.
+    /// The text of a frame of JSON.
     pub fn encode(&self) -> String {
         // Only maps with keys that are no strings, and writers that fail, make this fail; here is neither.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The bytes of a frame of MessagePack.
+    pub fn encode_binary(&self) -> Vec<u8> {
+        // Into memory, and every type of ours has a shape: nothing makes this fail.
+        rmp_serde::to_vec_named(self).unwrap_or_default()
     }
 }
 
@@ -431,6 +437,9 @@ mod tests {
 
     fn check(message: ServerMessage, expect: &str) {
         assert_eq!(message.encode(), expect);
+        let binary = message.encode_binary();
+        let read: serde_json::Value = rmp_serde::from_slice(&binary).unwrap();
+        assert_eq!(read, serde_json::from_str::<serde_json::Value>(expect).unwrap());
     }
 
     fn entry(coarse: bool, distance_dm: i32) -> Entry {

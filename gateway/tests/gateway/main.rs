@@ -14,4 +14,5 @@ mod real;
 mod sessions;
 mod upgrade;
 mod worker;
+mod wire;
 mod world;

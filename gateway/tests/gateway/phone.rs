@@ -15,11 +15,18 @@ use crate::world::PATIENCE;
 
 pub struct Phone {
     socket: WebSocketStream<TcpStream>,
+    /// Whether it speaks MessagePack.
+    binary: bool,
 }
 
 impl Phone {
     pub async fn connect(addr: SocketAddr, token: &str) -> Result<Self, WsError> {
-        Self::connect_on(TcpStream::connect(addr).await?, addr, token).await
+        Self::connect_on(TcpStream::connect(addr).await?, addr, token, None).await
+    }
+
+    /// One that offers a subprotocol, of which the server takes one.
+    pub async fn connect_offering(addr: SocketAddr, token: &str, offer: &str) -> Self {
+        Self::connect_on(TcpStream::connect(addr).await.unwrap(), addr, token, Some(offer)).await.unwrap()
     }
 
     /// One whose system takes little that it has not read.
@@ -27,19 +34,32 @@ impl Phone {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4_096).unwrap();
         let stream = socket.connect(addr).await.unwrap();
-        Self::connect_on(stream, addr, token).await.unwrap()
+        Self::connect_on(stream, addr, token, None).await.unwrap()
     }
 
-    async fn connect_on(stream: TcpStream, addr: SocketAddr, token: &str) -> Result<Self, WsError> {
+    async fn connect_on(
+        stream: TcpStream,
+        addr: SocketAddr,
+        token: &str,
+        offer: Option<&str>,
+    ) -> Result<Self, WsError> {
         let mut request = format!("ws://{addr}/v1/ws").into_client_request()?;
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
         request.headers_mut().insert("authorization", bearer);
-        let (socket, _) = client_async(request, stream).await?;
-        Ok(Self { socket })
+        if let Some(offer) = offer {
+            request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_str(offer).unwrap());
+        }
+        let (socket, response) = client_async(request, stream).await?;
+        let chosen = response.headers().get("sec-websocket-protocol");
+        Ok(Self { socket, binary: chosen.is_some_and(|chosen| chosen == "nearcast.v1.msgpack") })
     }
 
     pub async fn send(&mut self, message: Value) {
-        self.send_raw(Message::text(message.to_string())).await;
+        let frame = match self.binary {
+            true => Message::binary(rmp_serde::to_vec_named(&message).unwrap()),
+            false => Message::text(message.to_string()),
+        };
+        self.send_raw(frame).await;
     }
 
     pub async fn send_raw(&mut self, message: Message) {
@@ -55,7 +75,8 @@ impl Phone {
     pub async fn next(&mut self) -> Value {
         loop {
             match self.any().await {
-                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Binary(bytes))) if self.binary => return rmp_serde::from_slice(&bytes).unwrap(),
+                Some(Ok(Message::Text(text))) if !self.binary => return serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("expected a message, got {other:?}"),
             }
