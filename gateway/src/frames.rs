@@ -6,9 +6,9 @@ mod client;
 mod format;
 mod server;
 
-pub use client::{ClientMessage, Hello, Incoming, Kind, Location, Locations, MAX_FIXES, Refused, parse};
+pub use client::{ClientMessage, Hello, Incoming, Kind, Location, Locations, MAX_FIXES, Refused, Resume, parse};
 pub use format::{Format, Frame};
 pub use server::{
     Accepted, Ack, AckResult, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits, Nearby,
-    RefusedFix, ResetPart, RoleName, ServerMessage, Sighting, StrangersMessage, Welcome,
+    RefusedFix, ResetPart, RoleName, ServerMessage, Sighting, StrangersMessage, Unchanged, Welcome,
 };

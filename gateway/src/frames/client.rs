@@ -121,6 +121,18 @@ pub struct Hello {
     /// The first report.
     #[serde(default)]
     pub position: Option<RawFix>,
+    /// The list that the client holds from before.
+    #[serde(default)]
+    pub resume: Option<Resume>,
+}
+
+/// What a client says of the list that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Resume {
+    /// Friends in it.
+    pub count: u32,
+    /// [`nearcast_schemas::digest::ListDigest::to_hex`].
+    pub digest: String,
 }
 
 /// `location`.
@@ -344,11 +356,28 @@ mod tests {
                 clock: Some(5),
                 watch: None,
                 position: Some(report()),
+                resume: None,
             })),
         );
         check(
             r#"{"type":"hello","device":"d1","watch":true,"position":null}"#,
-            Ok(ClientMessage::Hello(Hello { device: "d1".into(), clock: None, watch: Some(true), position: None })),
+            Ok(ClientMessage::Hello(Hello {
+                device: "d1".into(),
+                clock: None,
+                watch: Some(true),
+                position: None,
+                resume: None,
+            })),
+        );
+        check(
+            r#"{"type":"hello","device":"d1","resume":{"count":2,"digest":"00ff","since":5}}"#,
+            Ok(ClientMessage::Hello(Hello {
+                device: "d1".into(),
+                clock: None,
+                watch: None,
+                position: None,
+                resume: Some(Resume { count: 2, digest: "00ff".into() }),
+            })),
         );
         check(
             &format!(r#"{{"type":"location",{fields},"accuracy_m":5,"ack":true}}"#),
@@ -400,6 +429,9 @@ mod tests {
             r#"{"type":"location","n":1,"lat":NaN,"lon":1,"time":1}"#,
             r#"{"type":"locations","fixes":{}}"#,
             r#"{"type":"hello"}"#,
+            r#"{"type":"hello","device":"d1","resume":{"count":-1,"digest":""}}"#,
+            r#"{"type":"hello","device":"d1","resume":{"count":1}}"#,
+            r#"{"type":"hello","device":"d1","resume":true}"#,
             r#"{"type":"subscribe"}"#,
             r#"{"type":"subscribe","friend":5}"#,
         ] {

@@ -17,6 +17,8 @@ pub enum ServerMessage {
     Welcome(Box<Welcome>),
     /// Changes of the list.
     Nearby(Nearby),
+    /// The list is what the client holds.
+    Unchanged(Unchanged),
     /// A report was accepted.
     Ack(Box<Ack>),
     /// The answer to `subscribe`.
@@ -37,6 +39,7 @@ impl ServerMessage {
         match self {
             Self::Welcome(_) => "welcome",
             Self::Nearby(_) => "nearby",
+            Self::Unchanged(_) => "unchanged",
             Self::Ack(_) => "ack",
             Self::Friend(_) => "friend",
             Self::Digest(_) => "digest",
@@ -302,6 +305,18 @@ pub struct Nearby {
     pub removals: Vec<Gone>,
 }
 
+/// `unchanged`: in place of a whole list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unchanged {
+    /// In place of the first answer, soon followed by another word.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+    /// Friends in the list.
+    pub count: usize,
+    /// [`nearcast_schemas::digest::ListDigest::to_hex`].
+    pub digest: String,
+}
+
 /// `friend`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FriendMessage {
@@ -519,6 +534,15 @@ mod tests {
         check(
             ServerMessage::Digest(DigestMessage { count: 0, digest: "0000000000000000".into() }),
             r#"{"type":"digest","count":0,"digest":"0000000000000000"}"#,
+        );
+        let unchanged = Unchanged { provisional: false, count: 3, digest: "00000000000000ff".into() };
+        check(
+            ServerMessage::Unchanged(unchanged.clone()),
+            r#"{"type":"unchanged","count":3,"digest":"00000000000000ff"}"#,
+        );
+        check(
+            ServerMessage::Unchanged(Unchanged { provisional: true, ..unchanged }),
+            r#"{"type":"unchanged","provisional":true,"count":3,"digest":"00000000000000ff"}"#,
         );
     }
 
