@@ -100,7 +100,8 @@ impl Connection {
         if let Some(resume) = resume {
             self.gateway.meters().resume();
             // What is no digest is nobody's.
-            if let Some(held) = ListDigest::claimed(usize::try_from(resume.count).unwrap_or(usize::MAX), &resume.digest) {
+            if let Some(held) = ListDigest::claimed(usize::try_from(resume.count).unwrap_or(usize::MAX), &resume.digest)
+            {
                 self.link.feed(|feed| feed.resume(held));
             }
         }

@@ -1,12 +1,14 @@
-//! A session in MessagePack.
+//! A session in MessagePack, and one that goes on with the list from before.
 
+use nearcast_schemas::digest::ListDigest;
 use nearcast_schemas::event::LocationKind;
 use nearcast_schemas::internal::FriendAnswer;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
+use crate::api::answer;
 use crate::phone::{Phone, hello, location};
-use crate::worker::{removal, reset, upsert};
+use crate::worker::{entry, removal, reset, reset_part, upsert};
 use crate::world::{World, token};
 
 #[tokio::test]
@@ -51,4 +53,50 @@ async fn a_session_in_messagepack_is_one_as_any_other() {
     assert_eq!(phone.nearby().await, "-a");
     world.shutdown.begin();
     phone.expect_bye("drain", 4012).await;
+}
+
+#[tokio::test]
+async fn a_client_that_holds_the_list_is_not_sent_it_again() {
+    let mut world = World::start().await;
+    let mut told = answer();
+    told.nearby = vec![entry("a"), entry("b")];
+    world.api.answer("alice", told);
+    let mut held = ListDigest::default();
+    held.add("a", "A", 1, false);
+    held.add("b", "B", 1, false);
+    let mut resumed = hello();
+    resumed["resume"] = json!({"count": 2, "digest": held.to_hex()});
+    // A worker that began to count anew would have lost batches, so that a whole list is due.
+    let mut same_worker = None;
+    for offer in ["nearcast.v1", "nearcast.v1.msgpack"] {
+        let mut phone = Phone::connect_offering(world.addr, &token("alice"), offer).await;
+        phone.send(resumed.clone()).await;
+        phone.expect("welcome").await;
+        let unchanged = json!({"type": "unchanged", "count": 2, "digest": held.to_hex()});
+        let mut provisional = unchanged.clone();
+        provisional["provisional"] = json!(true);
+        assert_eq!(phone.next().await, provisional);
+        let seat = world.seat("alice").await;
+        let worker = same_worker.get_or_insert_with(|| world.worker(&seat));
+        worker.batch(vec![reset_part(&seat, 1, 1, 2, &["a"])]).await;
+        worker.batch(vec![reset_part(&seat, 1, 2, 2, &["b"]), upsert("c", &[&seat])]).await;
+        assert_eq!(phone.next().await, unchanged);
+        assert_eq!(phone.nearby().await, "+c");
+        phone.send(json!({"type": "sync"})).await;
+        world.log.next("alice", LocationKind::Presence).await;
+        worker.batch(vec![reset(&seat, 1, &["a", "b"])]).await;
+        assert_eq!(phone.nearby().await, "[1/1 +a +b]");
+        phone.close().await;
+    }
+    let mut phone = world.connect("alice").await;
+    resumed["resume"]["count"] = json!(3);
+    phone.send(resumed).await;
+    phone.expect("welcome").await;
+    assert_eq!(phone.nearby().await, "[1/1? +a +b]");
+    let seat = world.seat("alice").await;
+    same_worker.unwrap().batch(vec![reset(&seat, 1, &["a", "c"])]).await;
+    assert_eq!(phone.nearby().await, "[1/1 +a +c]");
+    let metrics = world.get("/metrics").await;
+    assert!(metrics.contains("nearcast_gateway_resumes_total "), "{metrics}");
+    assert!(metrics.contains("nearcast_gateway_unchanged_written_total{answer=\"full\"}"), "{metrics}");
 }
