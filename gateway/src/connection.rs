@@ -85,12 +85,7 @@ pub struct Connection {
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(
-        gateway: Arc<Gateway>,
-        socket: WebSocketStream<TcpStream>,
-        claims: Claims,
-        format: Format,
-    ) -> Box<Self> {
+    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<TcpStream>, claims: Claims, format: Format) -> Box<Self> {
         let now = gateway.now();
         let valid_ms = claims.exp.saturating_mul(1_000).saturating_sub(clock::now_ms());
         Box::new(Self {
