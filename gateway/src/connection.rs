@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 use crate::deliveries::Reach;
 use crate::entrance::Stream as ClientStream;
 use crate::feed::Rest;
-use crate::frames::{Bye, ErrorMessage, Kind, ServerMessage};
+use crate::frames::{Bye, ErrorMessage, Format, Kind, ServerMessage};
 use crate::gateway::Gateway;
 use crate::hello::{Joined, Joining, Step};
 use crate::link::Link;
@@ -89,12 +89,17 @@ pub struct Connection {
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(gateway: Arc<Gateway>, socket: WebSocketStream<ClientStream>, claims: Claims) -> Box<Self> {
+    pub fn new(
+        gateway: Arc<Gateway>,
+        socket: WebSocketStream<ClientStream>,
+        claims: Claims,
+        format: Format,
+    ) -> Box<Self> {
         let now = gateway.now();
         let link = Link::new(gateway.feed());
         link.feed(|feed| feed.set_issued_at(claims.iat));
         Box::new(Self {
-            session: Session::new(gateway.rules(), gateway.valid_until(&claims), now),
+            session: Session::new(gateway.rules(), gateway.valid_until(&claims), now).speaking(format),
             user: claims.sub.into(),
             issued_at: claims.iat,
             checking_token: false,
@@ -266,9 +271,12 @@ impl Connection {
                 Next::At(at) => return Some(Some(at)),
                 Next::Nothing => return Some(None),
             };
-            let text = message.encode();
-            self.gateway.meters().written(&message, text.len(), clock::now_ms());
-            self.send(Message::text(text))?;
+            let frame = match self.session.format() {
+                Format::Json => Message::text(message.encode()),
+                Format::MessagePack => Message::binary(message.encode_binary()),
+            };
+            self.gateway.meters().written(&message, frame.len(), clock::now_ms());
+            self.send(frame)?;
             if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
                 self.send_close(code, bye.code.code())?;
                 self.phase = Phase::Closed(until);
@@ -320,7 +328,7 @@ impl Connection {
         }
         let reaction = match message {
             Message::Text(text) => self.session.on_text(&text, now),
-            Message::Binary(_) => self.session.on_binary(now),
+            Message::Binary(bytes) => self.session.on_binary(&bytes, now),
             Message::Ping(_) | Message::Pong(_) => return self.session.heard(now),
             Message::Close(_) => {
                 self.phase = Phase::Closed(now.saturating_add(linger_ms()));

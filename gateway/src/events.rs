@@ -10,7 +10,7 @@ use nearcast_schemas::refusal::Refusal;
 
 use crate::deliveries::Tally;
 use crate::epochs::Dropped;
-use crate::frames::{Kind, Nearby, ServerMessage};
+use crate::frames::{Kind, Nearby, ServerMessage, Unchanged};
 
 /// Metrics of the ways that are taken often. Clones are the same.
 #[derive(Clone)]
@@ -23,6 +23,9 @@ struct Handles {
     upserts: Counter,
     removals: Counter,
     resets: Counter,
+    resumes: Counter,
+    unchanged_first: Counter,
+    unchanged: Counter,
     from_append: Histogram,
     from_report: Histogram,
 }
@@ -41,6 +44,9 @@ impl Meters {
             upserts: counter!("nearcast_gateway_updates_written_total", "kind" => "upsert"),
             removals: counter!("nearcast_gateway_updates_written_total", "kind" => "removal"),
             resets: counter!("nearcast_gateway_resets_written_total"),
+            resumes: counter!("nearcast_gateway_resumes_total"),
+            unchanged_first: counter!("nearcast_gateway_unchanged_written_total", "answer" => "provisional"),
+            unchanged: counter!("nearcast_gateway_unchanged_written_total", "answer" => "full"),
             from_append: histogram!("nearcast_gateway_append_to_socket_seconds"),
             from_report: histogram!("nearcast_gateway_report_to_socket_seconds"),
         }))
@@ -84,10 +90,17 @@ impl Meters {
                 }
             }
             ServerMessage::Nearby(_) => self.0.resets.increment(1),
+            ServerMessage::Unchanged(Unchanged { provisional: true, .. }) => self.0.unchanged_first.increment(1),
+            ServerMessage::Unchanged(_) => self.0.unchanged.increment(1),
             ServerMessage::Error(error) => refused(error.code, "message"),
             ServerMessage::Bye(bye) => refused(bye.code, "connection"),
             _ => {}
         }
+    }
+
+    /// A client said with its hello what it holds.
+    pub fn resume(&self) {
+        self.0.resumes.increment(1);
     }
 
     /// A message of a client was understood.

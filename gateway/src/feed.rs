@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use nearcast_schemas::delivery::{Digest, RemovalReason, Reset, ResetEntry, Stranger};
-use nearcast_schemas::digest::ViewDigest;
+use nearcast_schemas::digest::{ListDigest, ViewDigest};
 use nearcast_schemas::event::Mode;
 use nearcast_schemas::refusal::Refusal;
 
@@ -121,6 +121,7 @@ impl Feed {
     /// The session gets its handle: from now on notices and deliveries may come, and are held back until the welcome.
     pub fn join(&mut self, handle: i32, partition: i32) {
         self.outbox.drop_data();
+        self.outbox.resume(None);
         self.outbox.hold(true);
         self.joined = Some(Joined {
             handle,
@@ -135,6 +136,11 @@ impl Feed {
             asked_at: None,
             ask_wait_ms: self.reset_wait_ms,
         });
+    }
+
+    /// The client says what it holds from before; a whole list that is just that is not written again.
+    pub fn resume(&mut self, client_holds: ListDigest) {
+        self.outbox.resume(Some(client_holds));
     }
 
     /// The API has answered by this version of the viewer's list. What notices took away by a later one stays away.
@@ -227,6 +233,7 @@ impl Feed {
         let joined = Self::joined(&mut self.joined, handle)?;
         if list_version < joined.list_version {
             joined.coming = None;
+            self.outbox.resume(None);
             joined.want_reset(now.saturating_add(ASK_AGAIN_MS));
             return Err(Dropped::OldList);
         }
@@ -235,6 +242,7 @@ impl Feed {
             .as_ref()
             .is_some_and(|coming| coming.epoch == epoch && coming.parts == parts && coming.next == part);
         if part != 1 && !expected {
+            self.outbox.resume(None);
             joined.want_reset(now.saturating_add(ASK_AGAIN_MS));
             return Err(Dropped::ResetPart);
         }
@@ -360,8 +368,10 @@ impl Feed {
         self.joined.as_ref().map_or(0, |joined| joined.muted.len())
     }
 
-    /// The session should get a reset: the client asked, or something may be missing.
+    /// The session should get a reset: the client asked, or something may be missing. So the client need not hold what
+    /// it said.
     pub fn want_reset(&mut self, now: i64) {
+        self.outbox.resume(None);
         if let Some(joined) = &mut self.joined {
             joined.want_reset(now);
         }
@@ -372,6 +382,10 @@ impl Feed {
         let Some(joined) = &mut self.joined else { return false };
         if !joined.welcomed || joined.ask_at.is_none_or(|at| at > now) {
             return false;
+        }
+        if self.outbox.is_gathering() {
+            // The rest of it does not come: nothing is kept waiting for it any longer.
+            self.outbox.resume(None);
         }
         joined.asked_at = Some(now);
         joined.ask_at = Some(now.saturating_add(joined.ask_wait_ms));
@@ -496,3 +510,7 @@ impl Joined {
 #[cfg(test)]
 #[path = "feed_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "resume_tests.rs"]
+mod resume_tests;

@@ -4,10 +4,10 @@ use nearcast_schemas::delivery::{FriendPosition, Stranger};
 use nearcast_schemas::event::Sharing;
 use proptest::prelude::*;
 
-const HANDLE: i32 = 5;
-const RESET_WAIT_MS: i64 = 10_000;
+pub(super) const HANDLE: i32 = 5;
+pub(super) const RESET_WAIT_MS: i64 = 10_000;
 
-fn to(epoch: i64) -> Address {
+pub(super) fn to(epoch: i64) -> Address {
     Address { handle: HANDLE, epoch }
 }
 
@@ -29,7 +29,7 @@ fn reset(list_version: i64, part: i32, parts: i32, friends: &[&str]) -> Reset {
     Reset { handle: HANDLE, list_version, part, parts, entries }
 }
 
-fn welcome() -> Welcome {
+pub(super) fn welcome() -> Welcome {
     Welcome {
         protocol: 1,
         server_time: 0,
@@ -51,7 +51,7 @@ fn answer(friend: &str) -> FriendMessage {
     FriendMessage { friend: friend.into(), display_name: String::new(), position: None, re: None }
 }
 
-fn mode(version: i64) -> Mode {
+pub(super) fn mode(version: i64) -> Mode {
     Mode { sharing: Sharing::Hidden, until: 0, discoverable: false, version }
 }
 
@@ -80,7 +80,7 @@ fn live() -> Feed {
 }
 
 /// Everything that waits, a word a message.
-fn read(feed: &mut Feed) -> Vec<String> {
+pub(super) fn read(feed: &mut Feed) -> Vec<String> {
     let mut words = Vec::new();
     while let Next::Message(message) = feed.next(i64::MAX) {
         words.push(match message {
@@ -100,6 +100,7 @@ fn read(feed: &mut Feed) -> Vec<String> {
             }
             ServerMessage::Digest(digest) => format!("#{} {}", digest.count, digest.digest),
             ServerMessage::Strangers(strangers) => format!("{}*", strangers.strangers.len()),
+            ServerMessage::Unchanged(unchanged) if unchanged.provisional => "unchanged?".into(),
             other => other.name().to_owned(),
         });
     }

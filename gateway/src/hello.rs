@@ -5,6 +5,7 @@
 
 use nearcast_ingest::{Appended, Checked, Session as CacheEntry, Track};
 use nearcast_runtime::clock;
+use nearcast_schemas::digest::ListDigest;
 use nearcast_schemas::event::{NO_SESSION, Role, Route};
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::internal::{HelloAnswer, HelloRequest, Place};
@@ -70,7 +71,7 @@ impl Joining {
 impl Connection {
     /// A hello came.
     pub(crate) fn join(&mut self, hello: Hello, id: Option<String>, now: i64) {
-        let Hello { device, clock, watch, position } = hello;
+        let Hello { device, clock, watch, position, resume } = hello;
         let n = position.as_ref().map(|raw| raw.n);
         let role = if watch == Some(true) { Role::Watching } else { Role::Reporting };
         let checked = match position {
@@ -96,6 +97,14 @@ impl Connection {
             tracing::error!("this process has given all its handles, start it anew");
             return self.not_joined(Refusal::Unavailable, id, n, now);
         };
+        if let Some(resume) = resume {
+            self.gateway.meters().resume();
+            // What is no digest is nobody's.
+            if let Some(held) = ListDigest::claimed(usize::try_from(resume.count).unwrap_or(usize::MAX), &resume.digest)
+            {
+                self.link.feed(|feed| feed.resume(held));
+            }
+        }
         let Route { gateway, incarnation, handle, role } = route;
         let entry = CacheEntry { gateway, incarnation, handle, role, session: NO_SESSION };
         let request = HelloRequest { user: self.user.to_string(), role, issued_at: self.issued_at, place };

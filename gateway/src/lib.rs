@@ -42,4 +42,4 @@ mod ws;
 pub use config::{Config, ConfigError};
 pub use entrance::{ForwardedHeader, Networks, ProxyProtocol, TlsError};
 pub use service::{Error, Parts, run, run_on, run_on_both};
-pub use ws::{PATH, SUBPROTOCOL};
+pub use ws::PATH;

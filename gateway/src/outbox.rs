@@ -1,17 +1,21 @@
 //! What waits to be written to one socket: a map by friend, so that a newer position replaces the older and a slow
 //! phone grows no memory and holds nobody back.
 //!
-//! Order of writing: control messages, then the parts of a reset, then strangers, then changes, then the digest. Times
-//! are ms of any clock that does not go back.
+//! Order of writing: control messages, then the parts of a reset or the word that it changes nothing, then strangers,
+//! then changes, then the digest. Times are ms of any clock that does not go back.
+//!
+//! Where it is known what the client holds, a reset waits until its last part is here, and everything behind it with it:
+//! then it is written, or `unchanged` in its place.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use nearcast_schemas::digest::ListDigest;
 use nearcast_schemas::refusal::Refusal;
 
 use crate::frames::{
     Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Kind, Nearby, ResetPart, ServerMessage,
-    StrangersMessage,
+    StrangersMessage, Unchanged,
 };
 
 /// Most friends in one frame.
@@ -50,6 +54,13 @@ pub struct Outbox {
     window_ms: i64,
     control: VecDeque<ServerMessage>,
     parts: VecDeque<Part>,
+    /// In place of the parts.
+    unchanged: Option<Unchanged>,
+    /// What the client holds once it has read everything that was written, where it says what it holds and nothing but
+    /// whole lists was written since.
+    client_holds: Option<ListDigest>,
+    /// The last part of the reset is not here, and it is to be compared.
+    gathering: bool,
     changes: HashMap<Arc<str>, (u64, Change)>,
     /// Friends in the order of their first pending change; an entry whose stamp is not the change's is void.
     order: VecDeque<(u64, Arc<str>)>,
@@ -69,6 +80,9 @@ impl Outbox {
             window_ms,
             control: VecDeque::new(),
             parts: VecDeque::new(),
+            unchanged: None,
+            client_holds: None,
+            gathering: false,
             changes: HashMap::new(),
             order: VecDeque::new(),
             stamp: 0,
@@ -90,6 +104,7 @@ impl Outbox {
     pub fn is_empty(&self) -> bool {
         self.control.is_empty()
             && self.parts.is_empty()
+            && self.unchanged.is_none()
             && self.changes.is_empty()
             && self.strangers.is_none()
             && self.digest.is_none()
@@ -98,6 +113,17 @@ impl Outbox {
     /// Whether lists, changes and digests wait for something; control messages never do.
     pub fn hold(&mut self, held: bool) {
         self.held = held;
+    }
+
+    /// What the client says that it holds. None: it does not say, and is not told `unchanged`.
+    pub fn resume(&mut self, client_holds: Option<ListDigest>) {
+        self.client_holds = client_holds;
+        self.gathering = false;
+    }
+
+    /// Whether everything but control messages waits for the last part of a reset.
+    pub fn is_gathering(&self) -> bool {
+        self.gathering
     }
 
     /// Friends with a change that waits.
@@ -120,6 +146,10 @@ impl Outbox {
     /// Queues a friend's going; true when it replaces something that nobody saw. It is written even if the friend's
     /// coming was not: the client may hold the friend from before.
     pub fn removal(&mut self, gone: Gone) -> bool {
+        if self.gathering {
+            // Whoever is gone is not kept waiting for the rest of a reset.
+            self.resume(None);
+        }
         self.change(gone.friend.clone(), Change::Removal(gone))
     }
 
@@ -137,7 +167,23 @@ impl Outbox {
         }
         self.digest = None;
         self.parts.push_back(Part { part, entries });
+        self.compare(part);
         self.tidy();
+    }
+
+    /// Once a reset is here as a whole: it need not be written where the client holds just that.
+    fn compare(&mut self, ResetPart { part, parts, provisional, known }: ResetPart) {
+        let Some(client_holds) = self.client_holds else { return };
+        self.gathering = part < parts;
+        if self.gathering {
+            return;
+        }
+        let mut list = ListDigest::default();
+        self.parts.iter().for_each(|part| add(&mut list, &part.entries));
+        if known && list == client_holds {
+            self.parts.clear();
+            self.unchanged = Some(Unchanged { provisional, count: list.count(), digest: list.to_hex() });
+        }
     }
 
     /// Queues the strangers near; true when they replace some that nobody saw.
@@ -193,11 +239,20 @@ impl Outbox {
         if let Some(message) = self.control.pop_front() {
             return Next::Message(message);
         }
-        if self.held {
+        if self.held || self.gathering {
             return Next::Nothing;
+        }
+        if let Some(unchanged) = self.unchanged.take() {
+            return Next::Message(ServerMessage::Unchanged(unchanged));
         }
         if let Some(Part { part, entries }) = self.parts.pop_front() {
             self.written_at = Some(now);
+            if let Some(client_holds) = &mut self.client_holds {
+                if part.part == 1 {
+                    *client_holds = ListDigest::default();
+                }
+                add(client_holds, &entries);
+            }
             let nearby = Nearby { reset: Some(part), upserts: entries, removals: Vec::new() };
             return Next::Message(ServerMessage::Nearby(nearby));
         }
@@ -214,6 +269,7 @@ impl Outbox {
                 return Next::At(due);
             }
             self.written_at = Some(now);
+            self.client_holds = None;
             return Next::Message(ServerMessage::Nearby(self.take_changes()));
         }
         match self.digest.take() {
@@ -258,6 +314,8 @@ impl Outbox {
     /// Drops whatever waits about friends and strangers.
     pub fn drop_data(&mut self) {
         self.parts.clear();
+        self.unchanged = None;
+        self.gathering = false;
         self.changes.clear();
         self.strangers = None;
         self.digest = None;
@@ -279,6 +337,12 @@ impl Outbox {
         if self.parts.is_empty() && self.parts.capacity() > KEPT_CAPACITY {
             self.parts.shrink_to_fit();
         }
+    }
+}
+
+fn add(list: &mut ListDigest, entries: &[Entry]) {
+    for Entry { sighting, .. } in entries {
+        list.add(&sighting.friend, &sighting.display_name, sighting.position.at, sighting.position.coarse);
     }
 }
 

@@ -4,7 +4,9 @@
 
 use nearcast_schemas::refusal::Refusal;
 
-use crate::frames::{ClientMessage, ErrorMessage, Hello, Incoming, Kind, Location, Locations, Token, parse};
+use crate::frames::{
+    ClientMessage, ErrorMessage, Format, Frame, Hello, Incoming, Kind, Location, Locations, Token, parse,
+};
 
 /// A connection may say this many seconds' worth of messages at once.
 const BURST_S: i64 = 2;
@@ -107,6 +109,7 @@ enum Stage {
 #[derive(Debug)]
 pub struct Session {
     rules: Rules,
+    format: Format,
     stage: Stage,
     reporting: bool,
     expires_at: i64,
@@ -121,6 +124,7 @@ impl Session {
     pub fn new(rules: Rules, expires_at: i64, now: i64) -> Self {
         Self {
             rules,
+            format: Format::Json,
             stage: Stage::Expecting(now.saturating_add(rules.hello_ms)),
             reporting: false,
             expires_at,
@@ -131,22 +135,48 @@ impl Session {
         }
     }
 
+    /// The client and the server write their messages like this.
+    #[must_use]
+    pub fn speaking(self, format: Format) -> Self {
+        Self { format, ..self }
+    }
+
+    /// How messages are written.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// A control frame came.
     pub fn heard(&mut self, now: i64) {
         self.heard_at = now;
     }
 
     /// A binary frame came.
-    pub fn on_binary(&mut self, now: i64) -> Reaction {
-        self.heard_at = now;
-        let error = self.limit(ErrorMessage::new(Refusal::NotText), now);
-        Reaction::Refuse(Box::new(error))
+    pub fn on_binary(&mut self, bytes: &[u8], now: i64) -> Reaction {
+        match self.format {
+            Format::Json => self.refuse_frame(Refusal::NotText, now),
+            Format::MessagePack => self.on_frame(Frame::Binary(bytes), now),
+        }
     }
 
     /// A text frame came.
     pub fn on_text(&mut self, text: &str, now: i64) -> Reaction {
+        match self.format {
+            Format::Json => self.on_frame(Frame::Text(text), now),
+            Format::MessagePack => self.refuse_frame(Refusal::NotBinary, now),
+        }
+    }
+
+    /// A frame of the other format came. Nothing in it is looked at.
+    fn refuse_frame(&mut self, refusal: Refusal, now: i64) -> Reaction {
         self.heard_at = now;
-        let (id, message) = match parse(text) {
+        let error = self.limit(ErrorMessage::new(refusal), now);
+        Reaction::Refuse(Box::new(error))
+    }
+
+    fn on_frame(&mut self, frame: Frame<'_>, now: i64) -> Reaction {
+        self.heard_at = now;
+        let (id, message) = match parse(frame) {
             Ok(Incoming { id, message }) => (id, message),
             Err(refused) => {
                 let mut error =
@@ -349,9 +379,25 @@ mod tests {
         assert_eq!(session().on_text(r#"{"type":"sync"}"#, 0), Reaction::End(Refusal::HelloExpected));
         let mut session = session();
         assert_eq!(refused(session.on_text("{", 0)).code, Refusal::Malformed);
-        assert_eq!(refused(session.on_binary(0)).code, Refusal::NotText);
+        assert_eq!(refused(session.on_binary(b"\x81\xa4type\xa4sync", 0)).code, Refusal::NotText);
         assert_eq!(session.due(9_999), Due::default());
         assert_eq!(session.due(10_000).end, Some(Refusal::HelloExpected));
+    }
+
+    #[test]
+    fn a_binary_session_takes_binary_frames_only() {
+        let mut session = session().speaking(Format::MessagePack);
+        let error = refused(session.on_text(HELLO, 0));
+        assert_eq!((error.code, error.of), (Refusal::NotBinary, None));
+        let hello = b"\x82\xa4type\xa5hello\xa6device\xa2d1";
+        assert!(matches!(session.on_binary(hello, 0), Reaction::Join { .. }));
+        session.joined(true, 0);
+        let error = refused(session.on_binary(b"\x82\xa4type\xa8location\xa1n\x07", 0));
+        assert_eq!((error.code, error.of, error.n), (Refusal::Malformed, Some(Kind::Location), Some(7)));
+        for _ in 0..37 {
+            assert_eq!(session.on_binary(b"\x81\xa4type\xa4sync", 0), Reaction::Sync);
+        }
+        assert_eq!(refused(session.on_text(LOCATION, 0)).code, Refusal::TooFast);
     }
 
     #[test]

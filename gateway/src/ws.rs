@@ -28,13 +28,12 @@ use tokio_util::task::TaskTracker;
 use crate::connection::Connection;
 use crate::entrance::{Door, HandshakeFailed, Place, Stage, Stream, Turned, Visitor};
 use crate::events::{AcceptFailed, ConnectionGauge, UpgradeRefused};
+use crate::frames::Format;
 use crate::gateway::Gateway;
 use crate::token::refusal_of;
 
 /// Where clients connect.
 pub const PATH: &str = "/v1/ws";
-/// The subprotocol; a client may name it.
-pub const SUBPROTOCOL: &str = "nearcast.v1";
 /// A client that cannot set headers names its token in a subprotocol with this beginning.
 const BEARER: &str = "bearer.";
 
@@ -83,8 +82,8 @@ async fn serve(stream: TcpStream, peer: IpAddr, door: Door, gateway: Arc<Gateway
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(gateway.config.send_buffer_bytes);
     // Boxed, so that its buffers do not stay a part of the task.
-    if let Some((socket, claims, _place)) = Box::pin(upgrade(stream, peer, &door, &gateway, &shutdown)).await {
-        Connection::new(gateway, socket, claims).run(shutdown).await;
+    if let Some((socket, claims, format, _place)) = Box::pin(upgrade(stream, peer, &door, &gateway, &shutdown)).await {
+        Connection::new(gateway, socket, claims, format).run(shutdown).await;
     }
 }
 
@@ -94,7 +93,7 @@ async fn upgrade(
     door: &Door,
     gateway: &Gateway,
     shutdown: &Shutdown,
-) -> Option<(WebSocketStream<Stream>, Claims, Option<Place>)> {
+) -> Option<(WebSocketStream<Stream>, Claims, Format, Option<Place>)> {
     let deadline = gateway.entrance.deadline();
     let (mut stream, admitted) = tokio::select! {
         () = shutdown.begun() => return None,
@@ -112,7 +111,7 @@ async fn upgrade(
         () = shutdown.begun() => Ok(Err(Box::new(Refused::new(Refusal::Drain)))),
         answered = timeout_at(deadline, answer(&mut stream, &mut head, &gateway.parts.verifier, &mut visitor)) => answered,
     };
-    let Upgrade { response, claims, rest } = match answered {
+    let Upgrade { response, claims, format, rest } = match answered {
         Ok(Ok(Some(upgrade))) => upgrade,
         Ok(Ok(None)) => return None,
         Ok(Err(refused)) => {
@@ -135,7 +134,7 @@ async fn upgrade(
         .max_message_size(Some(limit))
         .max_frame_size(Some(limit));
     let socket = WebSocketStream::from_partially_read(stream, head.split_off(rest), Role::Server, Some(config)).await;
-    Some((socket, claims, visitor.into_place()))
+    Some((socket, claims, format, visitor.into_place()))
 }
 
 /// TLS keeps what the socket does not take at once.
@@ -148,6 +147,7 @@ async fn write_all(stream: &mut Stream, bytes: &[u8]) -> std::io::Result<()> {
 struct Upgrade {
     response: Vec<u8>,
     claims: Claims,
+    format: Format,
     /// Length of the request.
     rest: usize,
 }
@@ -265,12 +265,15 @@ async fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Up
     };
     let claims = claims.map_err(|error| refused(refusal_of(error)))?;
     check_id(&claims.sub).map_err(|_| refused(Refusal::TokenSubject))?;
-    if offered.contains(&SUBPROTOCOL) {
-        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    // The first that it names, as clients list them by preference.
+    let format = offered.iter().find_map(|name| Format::of_subprotocol(name));
+    if let Some(format) = format {
+        let chosen = HeaderValue::from_static(format.subprotocol());
+        response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     }
     let mut bytes = Vec::with_capacity(256);
     write_response(&mut bytes, &response).map_err(|_| refused(Refusal::Internal))?;
-    Ok(Upgrade { response: bytes, claims, rest })
+    Ok(Upgrade { response: bytes, claims, format: format.unwrap_or_default(), rest })
 }
 
 async fn refuse(mut stream: Stream, refused: Refused) {
@@ -350,6 +353,25 @@ mod tests {
         assert!(response.to_lowercase().contains("sec-websocket-protocol: nearcast.v1\r\n"), "{response}");
         assert!(!response.contains(&token));
         assert_eq!(user, "alice");
+    }
+
+    #[tokio::test]
+    async fn takes_the_first_subprotocol_that_it_knows() {
+        let token = token("alice");
+        for (offer, expect) in [
+            ("nearcast.v1.msgpack", Some("nearcast.v1.msgpack")),
+            ("nearcast.v1.msgpack, nearcast.v1", Some("nearcast.v1.msgpack")),
+            ("nearcast.v1, nearcast.v1.msgpack", Some("nearcast.v1")),
+            ("nearcast.v9, nearcast.v1.msgpack,nearcast.v1", Some("nearcast.v1.msgpack")),
+            ("nearcast.v9", None),
+        ] {
+            let offer = format!("Authorization: Bearer {token}\r\nSec-WebSocket-Protocol: {offer}\r\n");
+            let (response, ..) = ask(&format!("GET /v1/ws HTTP/1.1\r\n{UPGRADE}{offer}\r\n")).await.unwrap();
+            let response = response.to_lowercase();
+            let chosen =
+                response.split_once("sec-websocket-protocol: ").and_then(|(_, rest)| rest.split("\r\n").next());
+            assert_eq!(chosen, expect, "{offer}");
+        }
     }
 
     #[tokio::test]

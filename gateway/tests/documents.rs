@@ -3,12 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use nearcast_gateway::frames::{
-    Accepted, Ack, AckResult, Authed, Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Limits,
-    Nearby, RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Welcome, parse,
+    Accepted, Ack, AckResult, Authed, Bye, DigestMessage, Entry, ErrorMessage, Frame, FriendMessage, Gone, GoneReason,
+    Limits, Nearby, RefusedFix, ResetPart, RoleName, ServerMessage, StrangersMessage, Unchanged, Welcome, parse,
 };
 use nearcast_gateway::session::{Reaction, Rules, Session};
 use nearcast_schemas::delivery::{FriendPosition, ResetEntry, Stranger};
-use nearcast_schemas::digest::ViewDigest;
+use nearcast_schemas::digest::{ListDigest, ViewDigest};
 use nearcast_schemas::refusal::Refusal;
 use serde_json::Value;
 
@@ -119,7 +119,9 @@ fn what_clients_send_is_understood() {
     let samples = samples.iter().map(|sample| serde_json::from_str(sample).unwrap());
     for message in samples.chain(examples(&document, "toServer")) {
         fits(&document, &message);
-        assert!(parse(&message.to_string()).is_ok(), "{message}");
+        let read = parse(Frame::Text(&message.to_string())).unwrap_or_else(|refused| panic!("{message}: {refused:?}"));
+        let binary = rmp_serde::to_vec_named(&message).unwrap();
+        assert_eq!(parse(Frame::Binary(&binary)).ok(), Some(read), "{message}");
     }
 }
 
@@ -169,6 +171,11 @@ fn the_digest_of_the_page_is_right() {
     let mut digest = ViewDigest::default();
     digest.add("bob");
     assert!(read("protocol.md").contains(&digest.to_hex()));
+    let mut list = ListDigest::default();
+    list.add("bob", "Bob", 1_767_225_590_000, false);
+    assert!(read("protocol.md").contains(&format!("`1767225590000 bob Bob` | `{}`", list.to_hex())));
+    list.add("zoe", "Zoë K.", 1_767_225_300_000, true);
+    assert!(read("protocol.md").contains(&format!("`~1767225300000 zoe Zoë K.` | `{}`", list.to_hex())));
 }
 
 #[test]
@@ -211,6 +218,7 @@ fn what_the_code_writes_has_the_shape_of_the_document() {
             removals: vec![Gone { friend: "eve".into(), reason: GoneReason::Muted, appended_at: 0 }],
         }),
         ServerMessage::Nearby(Nearby::default()),
+        ServerMessage::Unchanged(Unchanged { provisional: true, count: 1, digest: ListDigest::default().to_hex() }),
         ServerMessage::Ack(Box::new(Ack {
             device: "d".into(),
             n: 2,
@@ -234,5 +242,6 @@ fn what_the_code_writes_has_the_shape_of_the_document() {
     ];
     for message in messages {
         fits(&document, &serde_json::from_str(&message.encode()).unwrap());
+        fits(&document, &rmp_serde::from_slice(&message.encode_binary()).unwrap());
     }
 }

@@ -1,4 +1,5 @@
-//! The rolling digest over a view, kept by worker and client alike.
+//! The rolling digest over a view, kept by worker and client alike; and the digest over a list with all that a client
+//! shows of it, kept by gateway and client.
 
 /// Digest of the set of friends in a view: the sum, modulo 2^64, of FNV-1a (64 bits) over each friend's id in UTF-8.
 ///
@@ -34,8 +35,46 @@ impl ViewDigest {
     }
 }
 
-fn fnv1a(id: &str) -> u64 {
-    id.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// How many friends a list has and the digest over them: the sum, modulo 2^64, of FNV-1a (64 bits) over the UTF-8 text
+/// `<at> <id> <display name>` of each, where `at` is in decimal digits, with `~` before it where the position is
+/// approximate.
+///
+/// Two equal lists show the same: `at` names the report whose position is shown, and the mark its precision. No id has a
+/// space in it. The distance is not in it, because it is that of the time of sending anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListDigest {
+    count: usize,
+    sum: u64,
+}
+
+impl ListDigest {
+    /// What a client says of its list: the digest in 16 hexadecimal digits. None where it is no digest.
+    pub fn claimed(count: usize, digest: &str) -> Option<Self> {
+        let digits = digest.len() == 16 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let sum = u64::from_str_radix(digest, 16).ok().filter(|_| digits)?;
+        Some(Self { count, sum })
+    }
+
+    /// One friend more: the time of the position in ms since the epoch, and whether it is approximate.
+    pub fn add(&mut self, friend: &str, display_name: &str, at: i64, approximate: bool) {
+        let mark = if approximate { "~" } else { "" };
+        self.count += 1;
+        self.sum = self.sum.wrapping_add(fnv1a(&format!("{mark}{at} {friend} {display_name}")));
+    }
+
+    /// Friends in the list.
+    pub fn count(self) -> usize {
+        self.count
+    }
+
+    /// The digest in 16 lower-case hexadecimal digits.
+    pub fn to_hex(self) -> String {
+        format!("{:016x}", self.sum)
+    }
+}
+
+fn fnv1a(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -47,6 +86,43 @@ mod tests {
         assert_eq!(fnv1a(""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a("a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a("foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    /// The vectors of docs/protocol.md.
+    #[test]
+    fn the_digest_of_a_list_is_that_of_the_documents() {
+        let mut list = ListDigest::default();
+        assert_eq!((list.count(), list.to_hex().as_str()), (0, "0000000000000000"));
+        list.add("bob", "Bob", 1_767_225_590_000, false);
+        assert_eq!(list.to_hex(), format!("{:016x}", fnv1a("1767225590000 bob Bob")));
+        assert_eq!((list.count(), list.to_hex().as_str()), (1, "21ba5928806414f3"));
+        list.add("zoe", "Zoë K.", 1_767_225_300_000, true);
+        assert_eq!((list.count(), list.to_hex().as_str()), (2, "7ba0f73d891c7511"));
+        assert_eq!(ListDigest::claimed(2, "7ba0f73d891c7511"), Some(list));
+    }
+
+    #[test]
+    fn the_digest_of_a_list_tells_apart_what_is_shown() {
+        let digest = |friend: &str, name: &str, at, approximate| {
+            let mut list = ListDigest::default();
+            list.add(friend, name, at, approximate);
+            list
+        };
+        let bob = digest("bob", "Bob", 5, false);
+        for other in [
+            digest("bob", "Bob", 6, false),
+            digest("bob", "Bob", 5, true),
+            digest("bob", "Bo", 5, false),
+            digest("bo", "Bob", 5, false),
+            digest("bob", "Bob", 55, false),
+            ListDigest::default(),
+        ] {
+            assert_ne!(bob, other);
+        }
+        for digest in ["", "0", "+000000000000000", "00000000000000000", "0x00000000000000", "000000000000000g"] {
+            assert_eq!(ListDigest::claimed(0, digest), None, "{digest}");
+        }
+        assert_eq!(ListDigest::claimed(0, "0000000000000000"), Some(ListDigest::default()));
     }
 
     #[test]

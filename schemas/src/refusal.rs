@@ -48,6 +48,8 @@ pub enum Refusal {
     UnknownType,
     /// A binary frame where text is expected.
     NotText,
+    /// A text frame where the subprotocol promises binary ones.
+    NotBinary,
     /// Larger than the limit in `welcome`.
     TooLarge,
     /// The first message was not `hello`, or none came in time.
@@ -129,7 +131,7 @@ pub struct Row {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenSignature,
@@ -145,6 +147,7 @@ impl Refusal {
         Self::Malformed,
         Self::UnknownType,
         Self::NotText,
+        Self::NotBinary,
         Self::TooLarge,
         Self::HelloExpected,
         Self::HelloRepeated,
@@ -229,9 +232,12 @@ impl Refusal {
                  `bearer.<token>`, and a new token.",
             ),
             Self::Forbidden => ("forbidden", 403, Some(4003), Never, "This token does not allow that."),
-            Self::Malformed => ("malformed", 400, None, Never, "This is not JSON of the documented shape."),
+            Self::Malformed => ("malformed", 400, None, Never, "This is not of the documented shape."),
             Self::UnknownType => ("unknown_type", 400, None, Never, "This server does not know that type of message."),
             Self::NotText => ("not_text", 400, None, Never, "Send messages as text frames."),
+            Self::NotBinary => {
+                ("not_binary", 400, None, Never, "Send messages as binary frames, as the subprotocol says.")
+            }
             Self::TooLarge => ("too_large", 413, Some(1009), Never, "The message is larger than the limit."),
             Self::HelloExpected => {
                 ("hello_expected", 400, Some(4002), After, "The first message must be `hello`, within 10 s.")

@@ -184,9 +184,9 @@ mod tests {
         assert!(samples.len() >= 9, "{} samples", samples.len());
         for sample in samples {
             let heard: Hear = serde_json::from_str(&sample).unwrap_or_else(|e| panic!("{e} in {sample}"));
-            // Only the answers to `subscribe` and `auth`, which simulated phones do not send, and the strangers near whoever
-            // opted in, which they do not, are not theirs.
-            let others = ["friend", "strangers", "authed"].map(|kind| format!(r#""type": "{kind}""#));
+            // Only the answers to `subscribe`, `auth` and `resume`, which simulated phones do not send, and the strangers near
+            // whoever opted in, which they do not, are not theirs.
+            let others = ["friend", "strangers", "authed", "unchanged"].map(|kind| format!(r#""type": "{kind}""#));
             let others = others.iter().any(|kind| sample.contains(kind));
             assert_eq!(matches!(heard, Hear::Other), others, "{sample}");
         }

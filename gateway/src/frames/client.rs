@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::auth::{Auth, Token};
+use super::format::Frame;
 
 /// Most late fixes in one `locations`.
 pub const MAX_FIXES: usize = 500;
@@ -130,6 +131,18 @@ pub struct Hello {
     /// The first report.
     #[serde(default)]
     pub position: Option<RawFix>,
+    /// The list that the client holds from before.
+    #[serde(default)]
+    pub resume: Option<Resume>,
+}
+
+/// What a client says of the list that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Resume {
+    /// Friends in it.
+    pub count: u32,
+    /// [`nearcast_schemas::digest::ListDigest::to_hex`].
+    pub digest: String,
 }
 
 /// `location`.
@@ -217,21 +230,25 @@ struct Named {
     friend: String,
 }
 
-/// Reads one text frame.
+/// Reads one frame.
 ///
 /// # Errors
 /// [`Refusal::Malformed`], [`Refusal::UnknownType`], [`Refusal::IdInvalid`] or [`Refusal::TooManyFixes`], with what an
 /// answer may name.
-pub fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
+pub fn parse(frame: Frame<'_>) -> Result<Incoming, Box<Refused>> {
     let refused = |refusal, detail, id| {
-        let of = kind_of(text);
-        let n = of.and_then(|kind| number(kind, text));
+        let of = kind_of(frame);
+        let n = of.and_then(|kind| number(kind, frame));
         Box::new(Refused { refusal, detail, id, of, n })
     };
     let malformed = |detail, id| refused(Refusal::Malformed, Some(detail), id);
-    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|error| malformed(place(&error), None))?;
-    if !is_object(text) {
-        return Err(malformed("a message is a JSON object".into(), None));
+    let envelope: Envelope<'_> = frame.read().map_err(|place| malformed(place, None))?;
+    if !frame.is_object() {
+        let expected = match frame {
+            Frame::Text(_) => "a message is a JSON object",
+            Frame::Binary(_) => "a message is a map, and the keys of maps are strings",
+        };
+        return Err(malformed(expected.into(), None));
     }
     let id = match envelope.id {
         None => None,
@@ -246,7 +263,7 @@ pub fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
     let Some(kind) = Kind::from_name(&name) else {
         return Err(refused(Refusal::UnknownType, None, id));
     };
-    match message(kind, text) {
+    match message(kind, frame) {
         Ok(message) => Ok(Incoming { id, message }),
         Err((refusal, detail)) => Err(refused(refusal, detail, id)),
     }
@@ -254,72 +271,73 @@ pub fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
 
 type Problem = (Refusal, Option<String>);
 
-fn message(kind: Kind, text: &str) -> Result<ClientMessage, Problem> {
+fn message(kind: Kind, frame: Frame<'_>) -> Result<ClientMessage, Problem> {
     Ok(match kind {
-        Kind::Hello => ClientMessage::Hello(shape(text)?),
+        Kind::Hello => ClientMessage::Hello(shape(frame)?),
         Kind::Auth => {
-            let Auth { token } = shape(text)?;
+            let Auth { token } = shape(frame)?;
             ClientMessage::Auth { token }
         }
-        Kind::Location => ClientMessage::Location(shape(text)?),
+        Kind::Location => ClientMessage::Location(shape(frame)?),
         Kind::Locations => {
-            let locations: Locations = shape(text)?;
+            let locations: Locations = shape(frame)?;
             if locations.fixes.len() > MAX_FIXES {
                 return Err((Refusal::TooManyFixes, None));
             }
             ClientMessage::Locations(locations)
         }
         Kind::Sync => ClientMessage::Sync,
-        Kind::Subscribe => ClientMessage::Subscribe { friend: friend(text)? },
-        Kind::Unsubscribe => ClientMessage::Unsubscribe { friend: friend(text)? },
+        Kind::Subscribe => ClientMessage::Subscribe { friend: friend(frame)? },
+        Kind::Unsubscribe => ClientMessage::Unsubscribe { friend: friend(frame)? },
     })
 }
 
-fn shape<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    serde_json::from_str(text).map_err(|error| (Refusal::Malformed, Some(place(&error))))
+fn shape<T: DeserializeOwned>(frame: Frame<'_>) -> Result<T, Problem> {
+    frame.read().map_err(|place| (Refusal::Malformed, Some(place)))
 }
 
-fn friend(text: &str) -> Result<String, Problem> {
-    let named: Named = shape(text)?;
+fn friend(frame: Frame<'_>) -> Result<String, Problem> {
+    let named: Named = shape(frame)?;
     check_id(&named.friend).map_err(|_| (Refusal::IdInvalid, None))?;
     Ok(named.friend)
 }
 
-/// What is read as fields by their order, too, has to be told from an object.
-fn is_object(text: &str) -> bool {
-    text.trim_ascii_start().starts_with('{')
-}
-
 /// The type of a message that was refused, whatever else is wrong with it.
-fn kind_of(text: &str) -> Option<Kind> {
-    let typed: Typed<'_> = serde_json::from_str(text).ok().filter(|_| is_object(text))?;
+fn kind_of(frame: Frame<'_>) -> Option<Kind> {
+    let typed: Typed<'_> = frame.read().ok().filter(|_| frame.is_object())?;
     Kind::from_name(&typed.kind)
 }
 
 /// The number of a report whose other fields were wrong, so that the client knows which one was refused.
-fn number(kind: Kind, text: &str) -> Option<i64> {
+fn number(kind: Kind, frame: Frame<'_>) -> Option<i64> {
     match kind {
-        Kind::Location => serde_json::from_str::<Numbered>(text).ok()?.n,
-        Kind::Hello => serde_json::from_str::<NumberedHello>(text).ok()?.position?.n,
+        Kind::Location => frame.read::<Numbered>().ok()?.n,
+        Kind::Hello => frame.read::<NumberedHello>().ok()?.position?.n,
         _ => None,
-    }
-}
-
-/// Where the trouble is. The error's own words may quote the frame, so only one kind of them is passed on: the name of
-/// a missing field, which is ours.
-fn place(error: &serde_json::Error) -> String {
-    let words = error.to_string();
-    let missing = words.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-    match missing {
-        Some(field) => format!("`{field}` is missing"),
-        None => format!("see line {}, column {}", error.line(), error.column()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::tests::transcode;
     use super::*;
     use proptest::prelude::*;
+
+    /// Reads a text frame, and sees that the same message as a binary frame is taken alike.
+    fn parse(text: &str) -> Result<Incoming, Box<Refused>> {
+        let read = super::parse(Frame::Text(text));
+        if let Some(bytes) = transcode(text) {
+            match (&read, super::parse(Frame::Binary(&bytes))) {
+                (Ok(read), Ok(again)) => assert_eq!(*read, again, "{text}"),
+                (Err(read), Err(again)) => {
+                    assert_eq!((read.refusal, &read.id), (again.refusal, &again.id), "{text}");
+                    assert_eq!((read.of, read.n), (again.of, again.n), "{text}");
+                }
+                (read, again) => panic!("{text}: {read:?} as text, {again:?} as binary"),
+            }
+        }
+        read
+    }
 
     fn check(text: &str, expect: Result<ClientMessage, Refusal>) {
         match (parse(text), expect) {
@@ -352,11 +370,28 @@ mod tests {
                 clock: Some(5),
                 watch: None,
                 position: Some(report()),
+                resume: None,
             })),
         );
         check(
             r#"{"type":"hello","device":"d1","watch":true,"position":null}"#,
-            Ok(ClientMessage::Hello(Hello { device: "d1".into(), clock: None, watch: Some(true), position: None })),
+            Ok(ClientMessage::Hello(Hello {
+                device: "d1".into(),
+                clock: None,
+                watch: Some(true),
+                position: None,
+                resume: None,
+            })),
+        );
+        check(
+            r#"{"type":"hello","device":"d1","resume":{"count":2,"digest":"00ff","since":5}}"#,
+            Ok(ClientMessage::Hello(Hello {
+                device: "d1".into(),
+                clock: None,
+                watch: None,
+                position: None,
+                resume: Some(Resume { count: 2, digest: "00ff".into() }),
+            })),
         );
         check(
             &format!(r#"{{"type":"location",{fields},"accuracy_m":5,"ack":true}}"#),
@@ -412,6 +447,9 @@ mod tests {
             r#"{"type":"auth"}"#,
             r#"{"type":"auth","token":5}"#,
             r#"{"type":"auth","token":null}"#,
+            r#"{"type":"hello","device":"d1","resume":{"count":-1,"digest":""}}"#,
+            r#"{"type":"hello","device":"d1","resume":{"count":1}}"#,
+            r#"{"type":"hello","device":"d1","resume":true}"#,
             r#"{"type":"subscribe"}"#,
             r#"{"type":"subscribe","friend":5}"#,
         ] {
@@ -447,7 +485,7 @@ mod tests {
             assert_eq!((refused.of, refused.n), (of, n), "{text}");
         };
         let long = format!(r#""id":"{}""#, "x".repeat(65));
-        let deep = format!(r#""id":{}{}"#, "[".repeat(1_000), "]".repeat(1_000));
+        let deep = format!(r#""id":{}{}"#, "[".repeat(100), "]".repeat(100));
         for beside in [
             r#""id":"""#,
             r#""id":5"#,

@@ -20,6 +20,8 @@ pub enum ServerMessage {
     Authed(Authed),
     /// Changes of the list.
     Nearby(Nearby),
+    /// The list is what the client holds.
+    Unchanged(Unchanged),
     /// A report was accepted.
     Ack(Box<Ack>),
     /// The answer to `subscribe`.
@@ -41,6 +43,7 @@ impl ServerMessage {
             Self::Welcome(_) => "welcome",
             Self::Authed(_) => "authed",
             Self::Nearby(_) => "nearby",
+            Self::Unchanged(_) => "unchanged",
             Self::Ack(_) => "ack",
             Self::Friend(_) => "friend",
             Self::Digest(_) => "digest",
@@ -50,10 +53,16 @@ impl ServerMessage {
         }
     }
 
-    /// The frame's text.
+    /// The text of a frame of JSON.
     pub fn encode(&self) -> String {
         // Only maps with keys that are no strings, and writers that fail, make this fail; here is neither.
         serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The bytes of a frame of MessagePack.
+    pub fn encode_binary(&self) -> Vec<u8> {
+        // Into memory, and every type of ours has a shape: nothing makes this fail.
+        rmp_serde::to_vec_named(self).unwrap_or_default()
     }
 }
 
@@ -300,6 +309,18 @@ pub struct Nearby {
     pub removals: Vec<Gone>,
 }
 
+/// `unchanged`: in place of a whole list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Unchanged {
+    /// In place of the first answer, soon followed by another word.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub provisional: bool,
+    /// Friends in the list.
+    pub count: usize,
+    /// [`nearcast_schemas::digest::ListDigest::to_hex`].
+    pub digest: String,
+}
+
 /// `friend`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FriendMessage {
@@ -435,6 +456,9 @@ mod tests {
 
     fn check(message: ServerMessage, expect: &str) {
         assert_eq!(message.encode(), expect);
+        let binary = message.encode_binary();
+        let read: serde_json::Value = rmp_serde::from_slice(&binary).unwrap();
+        assert_eq!(read, serde_json::from_str::<serde_json::Value>(expect).unwrap());
     }
 
     fn entry(coarse: bool, distance_dm: i32) -> Entry {
@@ -514,6 +538,15 @@ mod tests {
         check(
             ServerMessage::Digest(DigestMessage { count: 0, digest: "0000000000000000".into() }),
             r#"{"type":"digest","count":0,"digest":"0000000000000000"}"#,
+        );
+        let unchanged = Unchanged { provisional: false, count: 3, digest: "00000000000000ff".into() };
+        check(
+            ServerMessage::Unchanged(unchanged.clone()),
+            r#"{"type":"unchanged","count":3,"digest":"00000000000000ff"}"#,
+        );
+        check(
+            ServerMessage::Unchanged(Unchanged { provisional: true, ..unchanged }),
+            r#"{"type":"unchanged","provisional":true,"count":3,"digest":"00000000000000ff"}"#,
         );
     }
 

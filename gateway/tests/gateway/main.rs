@@ -17,5 +17,6 @@ mod sessions;
 mod tls;
 mod tokens;
 mod upgrade;
+mod wire;
 mod worker;
 mod world;

@@ -16,11 +16,19 @@ use crate::world::PATIENCE;
 
 pub struct Phone<S = TcpStream> {
     socket: WebSocketStream<S>,
+    /// Whether it speaks MessagePack.
+    binary: bool,
 }
 
 impl Phone {
     pub async fn connect(addr: SocketAddr, token: &str) -> Result<Self, WsError> {
         Self::over(TcpStream::connect(addr).await?, token, &[]).await
+    }
+
+    /// One that offers a subprotocol, of which the server takes one.
+    pub async fn connect_offering(addr: SocketAddr, token: &str, offer: &str) -> Self {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        Self::over(stream, token, &[("sec-websocket-protocol", offer)]).await.unwrap()
     }
 
     /// One whose system takes little that it has not read.
@@ -41,12 +49,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Phone<S> {
         }
         let bearer = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
         request.headers_mut().insert("authorization", bearer);
-        let (socket, _) = client_async(request, stream).await?;
-        Ok(Self { socket })
+        let (socket, response) = client_async(request, stream).await?;
+        let chosen = response.headers().get("sec-websocket-protocol");
+        Ok(Self { socket, binary: chosen.is_some_and(|chosen| chosen == "nearcast.v1.msgpack") })
     }
 
     pub async fn send(&mut self, message: Value) {
-        self.send_raw(Message::text(message.to_string())).await;
+        let frame = match self.binary {
+            true => Message::binary(rmp_serde::to_vec_named(&message).unwrap()),
+            false => Message::text(message.to_string()),
+        };
+        self.send_raw(frame).await;
     }
 
     pub async fn send_raw(&mut self, message: Message) {
@@ -62,7 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Phone<S> {
     pub async fn next(&mut self) -> Value {
         loop {
             match self.any().await {
-                Some(Ok(Message::Text(text))) => return serde_json::from_str(&text).unwrap(),
+                Some(Ok(Message::Binary(bytes))) if self.binary => return rmp_serde::from_slice(&bytes).unwrap(),
+                Some(Ok(Message::Text(text))) if !self.binary => return serde_json::from_str(&text).unwrap(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                 other => panic!("expected a message, got {other:?}"),
             }
