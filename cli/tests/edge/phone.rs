@@ -210,7 +210,7 @@ impl Running {
                         "welcome" => {
                             let session = heard["session"].as_str().unwrap();
                             // The balancer and the gateway agree on who it is.
-                            assert_eq!(session.split('-').next(), Some(socket.gateway.to_string().as_str()));
+                            assert_eq!(session.split('.').next(), Some(socket.gateway.to_string().as_str()));
                             welcomed = true;
                             state.gateway = Some(socket.gateway);
                             state.welcome_at = Some(Instant::now());

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use futures_util::stream::{self, StreamExt};
 use reqwest::Method;
+use serde_json::json;
 
 use crate::client::Edge;
 
@@ -59,18 +60,25 @@ impl World {
         let pairs =
             (0..self.users.len()).flat_map(|user| Self::friends(user).into_iter().map(move |other| (user, other)));
         let pairs: Vec<_> = pairs.filter(|(user, other)| user < other).collect();
+        stream::iter(0..self.users.len())
+            .for_each_concurrent(AT_ONCE, |user| self.call(edge, user, Method::PUT, "/v1/me".to_owned()))
+            .await;
         stream::iter(pairs.clone())
             .for_each_concurrent(AT_ONCE, async |(user, other)| {
-                self.call(edge, user, &format!("/v1/friends/{}/request", self.users[other])).await;
-                self.call(edge, other, &format!("/v1/friends/{}/accept", self.users[user])).await;
+                let path = |whom: usize, what| format!("/v1/friends/{}/{what}", self.users[whom]);
+                self.call(edge, user, Method::POST, path(other, "request")).await;
+                self.call(edge, other, Method::POST, path(user, "accept")).await;
             })
             .await;
         pairs.len()
     }
 
-    async fn call(&self, edge: &Edge, user: usize, path: &str) {
-        let token = edge.token(&self.users[user]);
-        let answer = edge.http.request(Method::POST, edge.url(path)).bearer_auth(token).send().await.unwrap();
+    async fn call(&self, edge: &Edge, user: usize, method: Method, path: String) {
+        let mut call = edge.http.request(method.clone(), edge.url(&path)).bearer_auth(edge.token(&self.users[user]));
+        if method == Method::PUT {
+            call = call.json(&json!({ "display_name": format!("User {user}") }));
+        }
+        let answer = call.send().await.unwrap();
         let status = answer.status();
         assert!(status.is_success(), "{path}: {status} {}", answer.text().await.unwrap_or_default());
     }
