@@ -10,6 +10,13 @@ source "$(dirname "$0")/../local/server.sh"
 # shellcheck source=infra/cluster/where.sh
 source "$(dirname "$0")/where.sh"
 
+# What the caller has set for a deployment of his own would override the file.
+for variable in "${!NEARCAST_@}"; do
+  if [[ $variable == *__* ]]; then unset "$variable"; fi
+done
+# A socket is a file.
+ulimit -n "$(ulimit -Hn)"
+
 program=${NEARCAST_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/nearcast}
 
 # config FILE
