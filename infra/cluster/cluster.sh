@@ -90,10 +90,16 @@ up() {
 }
 
 down() {
-  local failed=0
+  local failed=0 entry
   # Gateways before what they need, so that their clients take leave; the balancer last of the edge.
   services | grep gateway | each down || failed=1
   services | grep -v gateway | each down || failed=1
+  # Those that the balancer was told to forget, and that run on.
+  for entry in "$cluster_dir"/{gateway,api}-*/pid; do
+    [[ -f $entry ]] || continue
+    entry=${entry%/pid} entry=${entry##*/}
+    one "${entry%-*}" "${entry##*-}" down || failed=1
+  done
   "$cluster/haproxy.sh" down || failed=1
   servers | each down || failed=1
   return $failed
@@ -125,7 +131,7 @@ case ${1:-} in
   down) lock && down ;;
   clean)
     lock
-    if everything | in_turn running >/dev/null 2>&1; then
+    if [[ -n $(everything | in_turn running || true) ]]; then
       echo "is running: make down-cluster first" >&2
       exit 1
     fi
