@@ -2,15 +2,17 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 LOCAL := infra/local
+CLUSTER := infra/cluster
 # In CI the lock file must be the one that was committed.
 LOCKED := $(if $(CI),--locked)
 # Tools that `make tools` installed come first on the path.
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
-.PHONY: help setup tools up down status logs clean-data build demo check test bench bench-worker chaos nightly test-stack
+.PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
+  test bench bench-worker chaos nightly test-stack test-cluster
 
 help: ## Lists these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Installs what this machine lacks (Debian 12, as root); quick when nothing is missing
 	@$(LOCAL)/setup.sh
@@ -34,6 +36,20 @@ logs: ## Shows where their logs are, and the ends of them
 clean-data: ## Wipes their data, once they are down
 	@$(LOCAL)/stack.sh clean
 
+up-cluster: ## Starts the edge on this machine: HAProxy with TLS, two of each service, three brokers, Redis Cluster, Cassandra
+	@$(LOCAL)/setup.sh cluster
+	cargo build -p nearcast
+	@$(CLUSTER)/cluster.sh up
+
+down-cluster: ## Drains it and stops exactly what `make up-cluster` started; the data stays
+	@$(CLUSTER)/cluster.sh down
+
+status-cluster: ## Shows what of it is up
+	@$(CLUSTER)/cluster.sh status || true
+
+clean-cluster: ## Wipes its data, once it is down
+	@$(CLUSTER)/cluster.sh clean
+
 build: ## Builds everything
 	@$(LOCAL)/setup.sh build
 	cargo build --workspace
@@ -48,7 +64,7 @@ check: tools ## Format, clippy, licences, unused dependencies, shell scripts
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
 	@if command -v shellcheck >/dev/null; then \
-	  set -x; shellcheck -x -P . $(LOCAL)/*.sh .ci/run $(wildcard tests/*.sh); \
+	  set -x; shellcheck -x -P . $(LOCAL)/*.sh $(CLUSTER)/*.sh .ci/run $(wildcard tests/*.sh); \
 	else \
 	  echo "shellcheck is not installed, so the scripts were not checked: apt-get install shellcheck"; \
 	fi
@@ -74,3 +90,7 @@ nightly: ## Ten thousand random histories against the oracle; NEARCAST_HISTORIES
 test-stack: ## Tests the commands above on a stack of its own
 	@$(LOCAL)/setup.sh stack
 	@$(LOCAL)/test.sh
+
+test-cluster: ## Users keep their gateway and their list while gateways die, drain and come: on a cluster of its own
+	@$(LOCAL)/setup.sh cluster
+	ulimit -n $$(ulimit -Hn) && cargo test -p nearcast --test edge -- --long

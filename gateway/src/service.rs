@@ -134,6 +134,8 @@ pub async fn run_on_both(
     parts.deployment.check()?;
     let readiness = parts.readiness.clone();
     readiness.drains_with(&shutdown);
+    // Before anybody can ask: what nobody has named yet is not waited for.
+    let serving = readiness.component("gateway");
     // Health and deliveries go on while connections drain, so they end by a shutdown of their own.
     let behind = Shutdown::new();
     let mut tasks = Tasks::new(behind.clone());
@@ -144,7 +146,6 @@ pub async fn run_on_both(
     }
 
     let entrance = entrance(&config, &mut tasks).await?;
-    let serving = readiness.component("gateway");
     let served = tokio::select! {
         served = serve(listener, &config, parts, entrance, &serving, &mut tasks, &shutdown) => served,
         // A part behind has failed; which one, the join says.

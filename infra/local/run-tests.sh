@@ -6,6 +6,9 @@ set -euo pipefail
 source "$(dirname "$0")/where.sh"
 cd "$root"
 
+# Some tests open more sockets than a shell's soft limit allows.
+ulimit -n "$(ulimit -Hn)"
+
 was_running=$("$here/stack.sh" running)
 output=$(mktemp)
 finish() {

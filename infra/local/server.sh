@@ -3,6 +3,7 @@
 #   name, port   what it is called, and the port that its clients use
 #   ports        every port that it listens on
 #   mark         an argument on its command line that no other process has
+#   elsewhere    if its port is not NEARCAST_<NAME>_PORT: what to run when that port is taken
 # and define
 #   prepare      writes the configuration and sets the array `command`
 #   answers      succeeds when the server answers a request in its own protocol
@@ -54,7 +55,7 @@ free_ports() {
     # ss may be absent, and names the owner only to who may know.
     owner=$(ss -Hltnp "sport = :$p" 2>/dev/null | grep -o 'users:.*' || true)
     say "port $p is taken by something that this did not start${owner:+: $owner}"
-    say "stop that, or choose another port: NEARCAST_${name^^}_PORT=... make up"
+    say "stop that, or choose another port: ${elsewhere:-NEARCAST_${name^^}_PORT=... make up}"
     return 1
   done
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# setup.sh [build|stack|tools]: what a bare Debian 12 lacks.
+# setup.sh [build|stack|cluster|tools]: what a bare Debian 12 lacks.
 #   build   what compiles Nearcast: cargo, gcc, make
 #   stack   what runs the local stack: a JDK 17, Redis, the jars of Kafka and Cassandra
+#   cluster what runs the local cluster: the same, a balancer and openssl
 #   tools   what `make check` needs besides: cargo-deny, cargo-machete
-# Without a word: build and stack, and what the tests need besides. Quick when nothing is missing.
+# Without a word: build and cluster, and what the tests need besides. Quick when nothing is missing.
 set -euo pipefail
 # shellcheck source=infra/local/where.sh
 source "$(dirname "$0")/where.sh"
@@ -31,6 +32,14 @@ stack_packages() {
   need mvn maven
   need redis-server redis-server
   need redis-cli redis-tools
+}
+
+cluster_packages() {
+  stack_packages
+  # Debian puts it where only root's path leads.
+  if [[ ! -x /usr/sbin/haproxy ]]; then need haproxy haproxy; fi
+  need openssl openssl
+  need socat socat
 }
 
 # Recordings for the simulated phones come from a Python package, the README's session uses an npm one.
@@ -65,10 +74,12 @@ install_packages() {
     # Old lists may do; what they cannot install is told by the next command.
     apt-get update -qq || true
     "${install[@]}" -qq || exit 1
-    # Nor at the next boot. Only ours: a Redis that was there before is not in the list.
-    if [[ " ${packages[*]} " == *' redis-server '* && -d /run/systemd/system ]]; then
-      systemctl disable --quiet redis-server
-    fi
+    # Nor at the next boot. Only ours: what was there before is not in the list.
+    for service in redis-server haproxy; do
+      if [[ " ${packages[*]} " == *" $service "* && -d /run/systemd/system ]]; then
+        systemctl disable --quiet "$service"
+      fi
+    done
   ) >"$local_dir/apt.log" 2>&1 || {
     tail -n 15 "$local_dir/apt.log" >&2
     echo "could not install by apt; the whole output is in $local_dir/apt.log. The command was: ${install[*]}" >&2
@@ -129,9 +140,9 @@ cargo_tool() {
 
 what=${1:-all}
 case $what in
-  all | build | stack | tools) ;;
+  all | build | stack | cluster | tools) ;;
   *)
-    echo "usage: $0 [build|stack|tools]" >&2
+    echo "usage: $0 [build|stack|cluster|tools]" >&2
     exit 2
     ;;
 esac
@@ -141,10 +152,11 @@ exec 9>"$local_dir/setup.lock"
 flock -w 1800 9
 
 if [[ $what != stack ]]; then build_packages; fi
-if [[ $what == all || $what == stack ]]; then stack_packages; fi
+if [[ $what == stack ]]; then stack_packages; fi
+if [[ $what == all || $what == cluster ]]; then cluster_packages; fi
 if [[ $what == all ]]; then test_packages; fi
 install_packages
-if [[ $what == all || $what == stack ]]; then
+if [[ $what == all || $what == stack || $what == cluster ]]; then
   find_java || { echo "no JDK 17 found, in JAVA_HOME, under /usr/lib/jvm or on the path" >&2; exit 1; }
   jars kafka libs
   jars cassandra lib
