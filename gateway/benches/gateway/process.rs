@@ -1,0 +1,174 @@
+//! A server in a process of its own: this program again.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nearcast_gateway::{Config, Parts, run_on_both};
+use nearcast_ingest::{Config as IngestConfig, Ingest, MemoryCache};
+use nearcast_runtime::Secret;
+use nearcast_runtime::auth::Verifier;
+use nearcast_runtime::health::Readiness;
+use nearcast_runtime::kafka::{Kafka, KafkaConfig};
+use nearcast_runtime::lifecycle::Shutdown;
+use nearcast_runtime::telemetry::{LogFormat, TelemetryConfig, init};
+use nearcast_schemas::codec::Codec;
+use tokio::net::TcpListener;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+
+use crate::echo;
+use crate::stage::{GATEWAY, KEY, auth, deployment};
+
+/// Which server a process is to be.
+#[derive(Clone, Debug)]
+pub enum Serves {
+    /// A gateway on this cluster, with this API.
+    Gateway { kafka: KafkaConfig, api: String },
+    /// Echo with the library's defaults.
+    Echo,
+    /// Echo with a read buffer as small as the gateway's.
+    SmallEcho,
+}
+
+/// Serves if the arguments say so, until the input ends, as it does when whoever started it has gone.
+pub fn serve(arguments: &[String]) -> bool {
+    let told = |flag: &str| arguments.iter().position(|argument| argument == flag).map(|at| &arguments[at + 1..]);
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(rest) = told("--gateway") {
+        let kafka = serde_json::from_str(&rest[0]).expect("the cluster's settings");
+        runtime().block_on(gateway(kafka, rest[1].clone()));
+        return true;
+    }
+    if let Some(rest) = told("--echo") {
+        let small = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(4_096);
+        let config = if rest[0] == "small" { small } else { WebSocketConfig::default() };
+        runtime().block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            println!("{}", listener.local_addr().unwrap());
+            tokio::select! {
+                () = echo::serve(listener, config) => {}
+                _ = tokio::task::spawn_blocking(input_ends) => {}
+            }
+        });
+        return true;
+    }
+    false
+}
+
+fn input_ends() {
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+async fn gateway(kafka: KafkaConfig, api_url: String) {
+    let metrics = init(&TelemetryConfig { filter: "warn".to_owned(), format: LogFormat::Text }).unwrap();
+    let shutdown = Shutdown::new();
+    let ends = shutdown.clone();
+    std::thread::spawn(move || {
+        input_ends();
+        ends.begin();
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", listener.local_addr().unwrap());
+    let deployment = deployment();
+    let (kafka, codec, cache) = (Kafka::new(kafka), Codec::default(), Arc::new(MemoryCache::new(&deployment)));
+    let write = IngestConfig {
+        linger: Duration::from_millis(5),
+        delivery_timeout: Duration::from_secs(30),
+        max_in_flight: 100_000,
+        max_age_s: 60,
+        max_late_days: 30,
+    };
+    let ingest = Ingest::new(&write, &deployment, codec.clone(), &kafka, cache.clone()).unwrap();
+    let parts = Parts {
+        deployment,
+        codec,
+        kafka,
+        ingest,
+        cache,
+        verifier: Verifier::new(&auth()).unwrap(),
+        internal_key: Secret::new(KEY),
+        readiness: Readiness::default(),
+        metrics,
+    };
+    run_on_both(listener, admin, config(api_url), parts, shutdown).await.unwrap();
+}
+
+/// As `nearcast config default` has it, but for a farewell that is not spread.
+fn config(api_url: String) -> Config {
+    Config {
+        id: GATEWAY.into(),
+        listen: ([127, 0, 0, 1], 0).into(),
+        admin_listen: ([127, 0, 0, 1], 0).into(),
+        api_url,
+        api_timeout_ms: 10_000,
+        hello_timeout_s: 60,
+        ping_every_s: 25,
+        message_bytes: 131_072,
+        messages_per_s: 20,
+        coalesce_ms: 20,
+        reset_wait_s: 60,
+        max_unanswered: 256,
+        max_connections: 100_000,
+        send_buffer_bytes: 16_384,
+        drain_spread_ms: 0,
+        grace_s: 10,
+    }
+}
+
+/// A running server. Ends with it.
+pub struct Server {
+    child: Child,
+    _input: ChildStdin,
+    pub addr: SocketAddr,
+}
+
+impl Server {
+    pub fn start(serves: &Serves) -> Self {
+        let arguments = match serves {
+            Serves::Gateway { kafka, api } => {
+                vec!["--gateway".to_owned(), serde_json::to_string(kafka).unwrap(), api.clone()]
+            }
+            Serves::Echo => vec!["--echo".to_owned(), "default".to_owned()],
+            Serves::SmallEcho => vec!["--echo".to_owned(), "small".to_owned()],
+        };
+        // By the kernel's link and not by its path: this very program, also when it was built anew meanwhile.
+        let mut child = Command::new("/proc/self/exe")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program starts again");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let addr = line.trim().parse().expect("a server says where it listens");
+        Self { _input: child.stdin.take().unwrap(), child, addr }
+    }
+
+    /// Bytes of its own in memory: what it allocated, and no shared pages of programs.
+    pub fn resident(&self) -> f64 {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel names the field");
+        line.trim().trim_end_matches(" kB").parse::<f64>().expect("a number of kilobytes") * 1_024.0
+    }
+
+    /// Microseconds on processors so far, of all its threads.
+    pub fn cpu_us(&self) -> f64 {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("the server runs");
+        let of_task = |task: fs::DirEntry| {
+            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            times.split(' ').next()?.parse::<f64>().ok()
+        };
+        tasks.filter_map(Result::ok).filter_map(of_task).sum::<f64>() / 1_000.0
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
