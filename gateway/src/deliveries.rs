@@ -79,22 +79,33 @@ fn deliver_batch<T: Reach>(epochs: &mut Epochs, routes: &Routes<T>, batch: Deliv
         }
     };
     let DeliveryBatch { worker, items, .. } = batch;
+    // Batches are grouped by friend. A task that was woken by the first of its friends would write a frame for that one.
+    let mut to_wake = Vec::new();
     for item in items {
-        deliver_item(&admitted, routes, item, taken, &mut tally);
+        deliver_item(&admitted, routes, item, taken, &mut tally, &mut to_wake);
     }
+    to_wake.iter().for_each(T::wake);
     if admitted.gap {
         tally.gap = Some(ask_again(epochs, routes, &worker, taken.now));
     }
     tally
 }
 
-fn deliver_item<T: Reach>(admitted: &Admitted, routes: &Routes<T>, item: Item, taken: Taken, tally: &mut Tally) {
+fn deliver_item<T: Reach>(
+    admitted: &Admitted,
+    routes: &Routes<T>,
+    item: Item,
+    taken: Taken,
+    tally: &mut Tally,
+    to_wake: &mut Vec<T>,
+) {
     let Taken { appended_at, now } = taken;
+    let mut reach = Reaching { admitted, routes, to_wake };
     match item {
         Item::Upsert(Upsert { friend, display_name, position, viewers }) => {
             let sighting = Arc::new(Sighting { friend: friend.into(), display_name, position });
             for viewer in viewers {
-                let outcome = reach(admitted, routes, viewer.handle, Feed::wake_for_changes, |feed, to| {
+                let outcome = reach.change(viewer.handle, Feed::wake_for_changes, |feed, to| {
                     let entry = Entry { sighting: sighting.clone(), distance_dm: viewer.distance_dm, appended_at };
                     feed.upsert(to, entry)
                 });
@@ -104,65 +115,66 @@ fn deliver_item<T: Reach>(admitted: &Admitted, routes: &Routes<T>, item: Item, t
         Item::Removal(Removal { friend, reason, viewers }) => {
             let friend: Arc<str> = friend.into();
             for handle in viewers {
-                let outcome = reach(admitted, routes, handle, Feed::wake_for_changes, |feed, to| {
-                    feed.removal(to, &friend, reason, appended_at)
-                });
+                let outcome = reach
+                    .change(handle, Feed::wake_for_changes, |feed, to| feed.removal(to, &friend, reason, appended_at));
                 tally.count(outcome);
             }
         }
         Item::Reset(reset) => {
-            let outcome = reach(admitted, routes, reset.handle, Feed::wake_now, |feed, to| {
-                feed.reset(to.epoch, reset, appended_at, now)
-            });
+            let outcome =
+                reach.change(reset.handle, Feed::wake_now, |feed, to| feed.reset(to.epoch, reset, appended_at, now));
             tally.count(outcome.map(|()| false));
         }
         Item::Applied(applied) => {
-            let outcome =
-                reach(admitted, routes, applied.handle, |_| false, |feed, to| feed.applied(to, applied.list_version));
+            let outcome = reach.change(applied.handle, |_| false, |feed, to| feed.applied(to, applied.list_version));
             tally.count(outcome.map(|()| false));
         }
         Item::Digest(digest) => {
-            let outcome = reach(admitted, routes, digest.handle, Feed::wake_for_changes, |feed, to| {
-                feed.digest(to.epoch, digest)
-            });
+            let outcome = reach.change(digest.handle, Feed::wake_for_changes, |feed, to| feed.digest(to.epoch, digest));
             tally.count(outcome.map(|()| false));
         }
         Item::Strangers(Strangers { viewer, entries }) => {
-            let outcome =
-                reach(admitted, routes, viewer, Feed::wake_for_changes, |feed, to| feed.strangers(to, entries));
+            let outcome = reach.change(viewer, Feed::wake_for_changes, |feed, to| feed.strangers(to, entries));
             tally.count(outcome);
         }
         Item::Superseded(superseded) => {
-            let outcome =
-                reach(admitted, routes, superseded.handle, Feed::wake_now, |feed, to| feed.superseded(to.handle));
+            let outcome = reach.change(superseded.handle, Feed::wake_now, |feed, to| feed.superseded(to.handle));
             tally.count(outcome.map(|()| false));
         }
     }
 }
 
-/// Changes the feed of a session if the batch may speak for its viewer. Whatever came of it, the task is woken if the
-/// feed says so: a part of a reset that cannot be used leads to a question.
-fn reach<T: Reach, R>(
-    admitted: &Admitted,
-    routes: &Routes<T>,
-    handle: i32,
-    wake: impl FnOnce(&mut Feed) -> bool,
-    change: impl FnOnce(&mut Feed, Address) -> Result<R, Dropped>,
-) -> Result<R, Dropped> {
-    let session = routes.get(handle).ok_or(Dropped::UnknownHandle)?;
-    let (outcome, wake) = session.feed(|feed| {
-        let outcome = feed
-            .partition_of(handle)
-            .ok_or(Dropped::UnknownHandle)
-            .and_then(|partition| admitted.epoch(partition))
-            .and_then(|epoch| change(feed, Address { handle, epoch }));
-        let news = !matches!(outcome, Err(Dropped::BeforeReset | Dropped::Muted | Dropped::Forgotten));
-        (outcome, news && wake(feed))
-    });
-    if wake {
-        session.wake();
+/// The sessions that one batch speaks to.
+struct Reaching<'a, T> {
+    admitted: &'a Admitted,
+    routes: &'a Routes<T>,
+    to_wake: &'a mut Vec<T>,
+}
+
+impl<T: Reach> Reaching<'_, T> {
+    /// Changes the feed of a session if the batch may speak for its viewer. Whatever came of it, the task is to be woken
+    /// if the feed says so: a part of a reset that cannot be used leads to a question.
+    fn change<R>(
+        &mut self,
+        handle: i32,
+        wake: impl FnOnce(&mut Feed) -> bool,
+        change: impl FnOnce(&mut Feed, Address) -> Result<R, Dropped>,
+    ) -> Result<R, Dropped> {
+        let session = self.routes.get(handle).ok_or(Dropped::UnknownHandle)?;
+        let (outcome, wake) = session.feed(|feed| {
+            let outcome = feed
+                .partition_of(handle)
+                .ok_or(Dropped::UnknownHandle)
+                .and_then(|partition| self.admitted.epoch(partition))
+                .and_then(|epoch| change(feed, Address { handle, epoch }));
+            let news = !matches!(outcome, Err(Dropped::BeforeReset | Dropped::Muted | Dropped::Forgotten));
+            (outcome, news && wake(feed))
+        });
+        if wake {
+            self.to_wake.push(session.clone());
+        }
+        outcome
     }
-    outcome
 }
 
 /// Every session that a gap may concern asks for a reset.
@@ -226,7 +238,7 @@ mod tests {
     use std::rc::Rc;
 
     #[derive(Clone)]
-    struct Line(Rc<(RefCell<Feed>, Cell<u32>)>);
+    struct Line(Rc<(RefCell<Feed>, Cell<u32>, Cell<usize>)>);
 
     impl Reach for Line {
         fn feed<R>(&self, change: impl FnOnce(&mut Feed) -> R) -> R {
@@ -235,6 +247,7 @@ mod tests {
 
         fn wake(&self) {
             self.0.1.set(self.0.1.get() + 1);
+            self.0.2.set(self.0.0.borrow().changes_len());
         }
     }
 
@@ -260,6 +273,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_task_is_woken_when_all_of_a_batch_is_there() {
+        let mut stage = Stage::new();
+        let (handle, line) = stage.live_session("alice", 0);
+        stage.batch(10, vec![upsert("bob", &[handle]), upsert("carol", &[handle]), upsert("dave", &[handle])]);
+        assert_eq!((line.wakes(), line.0.2.get()), (1, 3));
+    }
+
     /// A gateway of incarnation 7 and a worker `w` that owns partitions 0 and 1 by epoch 10.
     struct Stage {
         epochs: Epochs,
@@ -273,7 +294,7 @@ mod tests {
         }
 
         fn session(&mut self, user: &str, partition: i32) -> (i32, Line) {
-            let line = Line(Rc::new((RefCell::new(Feed::new(0, 10_000)), Cell::new(0))));
+            let line = Line(Rc::new((RefCell::new(Feed::new(0, 10_000)), Cell::new(0), Cell::new(0))));
             let handle = self.routes.register(user, Role::Watching, line.clone()).unwrap();
             self.routes.seat(handle);
             let welcome = Welcome {

@@ -465,6 +465,12 @@ impl Feed {
         !self.urgent
     }
 
+    /// Friends with a change that waits.
+    #[cfg(test)]
+    pub fn changes_len(&self) -> usize {
+        self.outbox.changes_len()
+    }
+
     /// After changes: whether the task has to be woken for them.
     pub fn wake_for_changes(&mut self) -> bool {
         let needed = match self.wake {

@@ -17,18 +17,25 @@ pub type Column = (&'static str, &'static str, f64, usize);
 /// Prints rows as a plain table.
 pub fn table(title: &str, columns: &[Column], rows: &[&Value]) {
     println!("\n{title}\n");
-    let mut line = format!("{:<13}", "case");
+    let name = |row: &Value| row["case"].as_str().unwrap_or_default().to_owned() + tls(row);
+    let width = rows.iter().map(|row| name(row).len() + 1).max().unwrap_or(0).max(13);
+    let mut line = format!("{:<width$}", "case");
     for (head, ..) in columns {
         line += &format!("{head:>12}");
     }
     println!("{line}");
     for row in rows {
-        let mut line = format!("{:<13}", row["case"].as_str().unwrap_or_default());
+        let mut line = format!("{:<width$}", name(row));
         for &(_, field, unit, digits) in columns {
-            line += &format!("{:>12.digits$}", number(row, field) / unit);
+            let figure = number(row, field) / unit;
+            line += &if figure.is_nan() { format!("{:>12}", "") } else { format!("{figure:>12.digits$}") };
         }
         println!("{line}");
     }
+}
+
+fn tls(row: &Value) -> &'static str {
+    if row["tls"] == true { " tls" } else { "" }
 }
 
 /// A figure of a row.

@@ -6,20 +6,32 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::phones::{Phones, Speaks};
-use crate::process::{Serves, Server};
+use crate::phones::{Crowd, Phones, Speaks};
+use crate::process::{Server, Serves};
+use crate::secure::Secure;
 use crate::stage::Stage;
 
 /// A server with its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     Nearcast,
+    Tls,
+    Deaf,
+    Arrivals,
     Echo,
     SmallEcho,
 }
 
+/// As `nearcast config default` has it.
+const COALESCE_MS: u32 = 20;
 /// Between two updates of a friend; longer than changes are gathered.
 const ROUND: Duration = Duration::from_millis(60);
+
+/// Entries of a full frame.
+const FULL: usize = 20;
+/// How often a walking phone reports, on average, and how often a worker sends what it has.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(10);
 
 struct Size {
     connections: usize,
@@ -29,11 +41,14 @@ struct Size {
 }
 
 impl Case {
-    pub const ALL: [Self; 3] = [Self::Nearcast, Self::Echo, Self::SmallEcho];
+    pub const ALL: [Self; 6] = [Self::Nearcast, Self::Tls, Self::Deaf, Self::Arrivals, Self::Echo, Self::SmallEcho];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Nearcast => "gateway",
+            Self::Tls => "gateway_tls",
+            Self::Deaf => "deaf",
+            Self::Arrivals => "arrivals",
             Self::Echo => "echo",
             Self::SmallEcho => "echo_small",
         }
@@ -48,7 +63,10 @@ impl Case {
         };
         eprintln!("{}: {} connections", self.name(), size.connections);
         match self {
-            Self::Nearcast => gateway(&size).await,
+            Self::Nearcast => gateway(&size, None).await,
+            Self::Tls => gateway(&size, Some(&Secure::make())).await,
+            Self::Deaf => deaf(&size).await,
+            Self::Arrivals => arrivals(&size).await,
             Self::Echo => echo(self.name(), &Serves::Echo, &size).await,
             Self::SmallEcho => echo(self.name(), &Serves::SmallEcho, &size).await,
         }
@@ -79,7 +97,8 @@ async fn echo(name: &str, serves: &Serves, size: &Size) -> Vec<Value> {
     let server = Server::start(serves);
     let before = server.resident();
     let coming = Since::now(&server);
-    let mut phones = Phones::connect(server.addr, Speaks::Echo, size.connections, size.active).await;
+    let crowd = Crowd { count: size.connections, active: size.active, ..Crowd::default() };
+    let mut phones = Phones::connect(server.addr, Speaks::Echo, &crowd).await;
     let came = coming.per(size.connections as f64);
     // Each buffer is touched once.
     phones.say().await;
@@ -95,18 +114,35 @@ async fn echo(name: &str, serves: &Serves, size: &Size) -> Vec<Value> {
     rows
 }
 
-async fn gateway(size: &Size) -> Vec<Value> {
+/// Everybody is connected and has a list.
+async fn ready(stage: &mut Stage, server: &Server, crowd: &Crowd) -> Phones {
+    let mut phones = Phones::connect(server.addr, Speaks::Nearcast, crowd).await;
+    stage.read_hellos(crowd.count);
+    stage.reset_all().await;
+    let all = crowd.count as u64;
+    phones.until("a list for each", |counts| counts.lists.load(Ordering::Relaxed) >= all).await;
+    phones
+}
+
+async fn gateway(size: &Size, secure: Option<&Secure>) -> Vec<Value> {
+    let row = |case: &str, size: &Size| {
+        let mut row = row(case, size);
+        row["tls"] = secure.is_some().into();
+        row
+    };
     let mut stage = Stage::set_up().await;
-    let server = Server::start(&Serves::Gateway { kafka: stage.kafka(), api: stage.api.clone() });
+    let tls = secure.map(|secure| secure.folder().to_owned());
+    let (kafka, api) = (stage.kafka(), stage.api.clone());
+    let server = Server::start(&Serves::Gateway { kafka, api, tls, coalesce_ms: COALESCE_MS });
+    let tls = secure.map(Secure::connector);
     // The first client finds all parts there.
-    drop(Phones::connect(server.addr, Speaks::Nearcast, 1, 0).await);
+    drop(
+        Phones::connect(server.addr, Speaks::Nearcast, &Crowd { count: 1, tls: tls.clone(), ..Crowd::default() }).await,
+    );
     let before = server.resident();
     let coming = Since::now(&server);
-    let mut phones = Phones::connect(server.addr, Speaks::Nearcast, size.connections, size.active).await;
-    stage.read_hellos(size.connections);
-    stage.reset_all().await;
-    let all = size.connections as u64;
-    phones.until("a list for each", |counts| counts.lists.load(Ordering::Relaxed) >= all).await;
+    let crowd = Crowd { count: size.connections, active: size.active, tls, ..Crowd::default() };
+    let mut phones = ready(&mut stage, &server, &crowd).await;
     let mut rows = vec![row("idle", size)];
     rows[0]["cpu_us_per_connection"] = coming.per(size.connections as f64).into();
     let bytes = (server.resident() - before) / size.connections as f64;
@@ -121,14 +157,17 @@ async fn gateway(size: &Size) -> Vec<Value> {
         let counts = phones.counts.clone();
         let read = || (counts.frames.load(Ordering::Relaxed), counts.entries.load(Ordering::Relaxed));
         let (frames, entries) = read();
-        let updates = size.active as u64 * friends as u64 * size.rounds;
+        let updates = (size.active * friends) as u64;
         let since = Since::now(&server);
-        for _ in 0..size.rounds {
+        for round in 1..=size.rounds {
             let next = Instant::now() + ROUND;
             stage.move_friends(size.active, friends).await;
+            // Before the next, which would replace what was not written.
+            let all = entries + round * updates;
+            phones.until("each update", |counts| counts.entries.load(Ordering::Relaxed) >= all).await;
             sleep_until(next).await;
         }
-        phones.until("each update", |counts| counts.entries.load(Ordering::Relaxed) >= entries + updates).await;
+        let updates = updates * size.rounds;
         let used = since.per(updates as f64);
         let (frames, entries) = (read().0 - frames, read().1 - entries);
         let mut out = row(&format!("out_{friends}"), size);
@@ -136,6 +175,65 @@ async fn gateway(size: &Size) -> Vec<Value> {
         out["cpu_us_per_frame"] = (used * entries as f64 / frames as f64).into();
         out["entries_per_frame"] = (entries as f64 / frames as f64).into();
         rows.push(out);
+    }
+    rows
+}
+
+/// All friends of all clients move, first with all clients reading, then with a tenth of them that do not.
+async fn deaf(size: &Size) -> Vec<Value> {
+    let mut stage = Stage::set_up().await;
+    let (kafka, api) = (stage.kafka(), stage.api.clone());
+    let server = Server::start(&Serves::Gateway { kafka, api, tls: None, coalesce_ms: COALESCE_MS });
+    let deaf = size.connections / 10;
+    let mut phones = ready(&mut stage, &server, &Crowd { count: size.connections, deaf, ..Crowd::default() }).await;
+    let mut rows = Vec::new();
+    for (name, deaf) in [("all_read", 0), ("some_never_read", deaf)] {
+        if deaf > 0 {
+            phones.deafen();
+        }
+        let before = server.resident();
+        for _ in 0..size.rounds {
+            let next = Instant::now() + 16 * ROUND;
+            let hear = ((size.connections - deaf) * FULL) as u64;
+            let expected = phones.counts.entries.load(Ordering::Relaxed) + hear;
+            phones.counts.moved();
+            stage.move_friends(size.connections, FULL).await;
+            phones.until("each update", |counts| counts.entries.load(Ordering::Relaxed) >= expected).await;
+            sleep_until(next).await;
+        }
+        let mut row = row(name, size);
+        row["never_read"] = deaf.into();
+        row["p99_us"] = phones.counts.take_p99_us().into();
+        row["grown_bytes"] = (server.resident() - before).into();
+        rows.push(row);
+    }
+    rows
+}
+
+/// Friends who move on their own, as often as walking phones report: frames and time with changes gathered and without.
+async fn arrivals(size: &Size) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for (near, coalesce_ms) in [(4, 0), (4, COALESCE_MS), (40, 0), (40, COALESCE_MS)] {
+        let mut stage = Stage::set_up().await;
+        let (kafka, api) = (stage.kafka(), stage.api.clone());
+        let server = Server::start(&Serves::Gateway { kafka, api, tls: None, coalesce_ms });
+        let crowd = Crowd { count: size.active, ..Crowd::default() };
+        let mut phones = ready(&mut stage, &server, &crowd).await;
+        let since = Since::now(&server);
+        stage.move_at_random(near, size.rounds, REPORT_EVERY, TICK).await;
+        // What comes behind all else: some moved twice before it was written once, so nobody knows how many updates come.
+        stage.move_last(size.active).await;
+        let all = size.active as u64;
+        phones.until("the last", |counts| counts.last.load(Ordering::Relaxed) >= all).await;
+        let (frames, updates) =
+            (phones.counts.frames.load(Ordering::Relaxed), phones.counts.entries.load(Ordering::Relaxed));
+        let used = since.per(updates as f64);
+        let mut row = row(&format!("near_{near}_window_{coalesce_ms}ms"), size);
+        row["connections"] = size.active.into();
+        row["cpu_us_per_update"] = used.into();
+        row["cpu_us_per_frame"] = (used * updates as f64 / frames as f64).into();
+        row["entries_per_frame"] = (updates as f64 / frames as f64).into();
+        rows.push(row);
     }
     rows
 }

@@ -12,6 +12,7 @@ mod case;
 mod echo;
 mod phones;
 mod process;
+mod secure;
 mod stage;
 #[allow(dead_code, reason = "another bench uses the rest")]
 #[path = "../../../fanout/benches/shared/table.rs"]
@@ -43,8 +44,10 @@ fn main() -> ExitCode {
     }
     let short = tested || has("--short");
     let chosen = if tested { Vec::new() } else { chosen };
-    let cases: Vec<Case> =
-        Case::ALL.into_iter().filter(|case| chosen.is_empty() || chosen.iter().any(|name| *name == case.name())).collect();
+    let cases: Vec<Case> = Case::ALL
+        .into_iter()
+        .filter(|case| chosen.is_empty() || chosen.iter().any(|name| *name == case.name()))
+        .collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let rows: Vec<_> = cases.iter().flat_map(|case| runtime.block_on(case.run(short))).collect();
     assert!(!rows.is_empty(), "no such case; there are {:?}", Case::ALL.map(Case::name));
@@ -59,6 +62,8 @@ fn main() -> ExitCode {
             ("us/update", "cpu_us_per_update", 1.0, 1),
             ("us/frame", "cpu_us_per_frame", 1.0, 1),
             ("entries/fr", "entries_per_frame", 1.0, 2),
+            ("p99 ms", "p99_us", 1_000.0, 1),
+            ("MB more", "grown_bytes", 1e6, 1),
         ],
         &rows.iter().collect::<Vec<_>>(),
     );

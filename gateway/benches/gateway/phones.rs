@@ -1,28 +1,35 @@
 //! The clients: a task each, which does what the current round asks of it and counts what comes.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
-use crate::stage::user;
+use crate::stage::{LAST, user};
 
 /// How long what must happen may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Clients that are on their way in at the same time.
 const COMING: usize = 64;
+
+/// A connection, encrypted or not.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+type Socket = WebSocketStream<Box<dyn Wire>>;
 
 /// What came to all clients together.
 #[derive(Debug, Default)]
@@ -31,6 +38,42 @@ pub struct Counts {
     pub frames: AtomicU64,
     pub entries: AtomicU64,
     pub answers: AtomicU64,
+    /// Updates of the friend who moves last.
+    pub last: AtomicU64,
+    /// How long updates took since the last `moved`; us.
+    pub late_us: Mutex<Vec<u64>>,
+    moved: Mutex<Option<Instant>>,
+}
+
+impl Counts {
+    /// From now on, updates are timed.
+    pub fn moved(&self) {
+        *self.moved.lock().unwrap() = Some(Instant::now());
+    }
+
+    fn late(&self) {
+        if let Some(moved) = *self.moved.lock().unwrap() {
+            self.late_us.lock().unwrap().push(u64::try_from(moved.elapsed().as_micros()).unwrap());
+        }
+    }
+
+    /// The time that 99 of 100 updates took at most, in us, of those so far, which are forgotten.
+    pub fn take_p99_us(&self) -> f64 {
+        let mut late = std::mem::take(&mut *self.late_us.lock().unwrap());
+        late.sort_unstable();
+        late[(late.len() * 99).div_ceil(100) - 1] as f64
+    }
+}
+
+/// Who come.
+#[derive(Clone, Default)]
+pub struct Crowd {
+    pub count: usize,
+    /// The first so many say something each round.
+    pub active: usize,
+    /// The last so many read nothing any more, once told so.
+    pub deaf: usize,
+    pub tls: Option<TlsConnector>,
 }
 
 /// What a client says.
@@ -46,33 +89,51 @@ pub enum Speaks {
 pub struct Phones {
     pub counts: Arc<Counts>,
     round: watch::Sender<u64>,
+    deaf: watch::Sender<bool>,
     active: usize,
     tasks: JoinSet<()>,
 }
 
 impl Phones {
-    /// Connects `count` clients, of whom the first `active` say something each round.
-    pub async fn connect(addr: SocketAddr, speaks: Speaks, count: usize, active: usize) -> Self {
+    /// Connects them.
+    pub async fn connect(addr: SocketAddr, speaks: Speaks, crowd: &Crowd) -> Self {
         let counts = Arc::new(Counts::default());
         let (round, rounds) = watch::channel(0);
+        let (deaf, is_deaf) = watch::channel(false);
         let coming = Arc::new(Semaphore::new(COMING));
         let mut tasks = JoinSet::new();
-        for number in 0..count {
+        for number in 0..crowd.count {
             let permit = Arc::clone(&coming).acquire_owned().await.unwrap();
-            let (counts, rounds) = (Arc::clone(&counts), (number < active).then(|| rounds.clone()));
+            let (counts, rounds) = (Arc::clone(&counts), (number < crowd.active).then(|| rounds.clone()));
+            let is_deaf = (number >= crowd.count - crowd.deaf).then(|| is_deaf.clone());
+            let tls = crowd.tls.clone();
             tasks.spawn(async move {
-                let mut socket = come(addr, speaks, number).await;
+                let mut socket = come(addr, speaks, number, is_deaf.is_some(), tls).await;
                 if speaks == Speaks::Nearcast {
                     let hello = json!({"type": "hello", "device": "d", "position": report(number, 0)});
                     socket.send(Message::text(hello.to_string())).await.unwrap();
                 }
                 drop(permit);
-                live(socket, speaks, number, rounds, &counts).await;
+                let deaf = async {
+                    match is_deaf {
+                        Some(mut is_deaf) => is_deaf.wait_for(|deaf| *deaf).await.map_or((), drop),
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = live(&mut socket, speaks, number, rounds, &counts) => {}
+                    () = deaf => std::future::pending().await,
+                }
             });
         }
         let all = u32::try_from(COMING).unwrap();
         drop(coming.acquire_many(all).await.unwrap());
-        Self { counts, round, active, tasks }
+        Self { counts, round, deaf, active: crowd.active, tasks }
+    }
+
+    /// Those who may be deaf are.
+    pub fn deafen(&self) {
+        self.deaf.send_replace(true);
     }
 
     /// All active clients say something; returns once all are answered.
@@ -93,15 +154,26 @@ impl Phones {
     }
 }
 
-async fn come(addr: SocketAddr, speaks: Speaks, number: usize) -> WebSocketStream<TcpStream> {
-    let mut request = format!("ws://{addr}/v1/ws").into_client_request().unwrap();
+async fn come(addr: SocketAddr, speaks: Speaks, number: usize, deaf: bool, tls: Option<TlsConnector>) -> Socket {
+    let mut request = "ws://localhost/v1/ws".into_client_request().unwrap();
     if speaks == Speaks::Nearcast {
         let bearer = HeaderValue::from_str(&format!("Bearer {}", crate::stage::token(&user(number)))).unwrap();
         request.headers_mut().insert("authorization", bearer);
     }
     let config = WebSocketConfig::default().read_buffer_size(1_024).write_buffer_size(1_024);
-    let stream = TcpStream::connect(addr).await.unwrap();
+    let stream = if deaf {
+        let socket = TcpSocket::new_v4().unwrap();
+        // Its system takes little that it has not read.
+        socket.set_recv_buffer_size(4_096).unwrap();
+        socket.connect(addr).await.unwrap()
+    } else {
+        TcpStream::connect(addr).await.unwrap()
+    };
     stream.set_nodelay(true).unwrap();
+    let stream: Box<dyn Wire> = match tls {
+        Some(tls) => Box::new(tls.connect("localhost".try_into().unwrap(), stream).await.unwrap()),
+        None => Box::new(stream),
+    };
     timeout(PATIENCE, client_async_with_config(request, stream, Some(config))).await.unwrap().unwrap().0
 }
 
@@ -112,7 +184,7 @@ fn report(number: usize, round: u64) -> serde_json::Value {
 }
 
 async fn live(
-    mut socket: WebSocketStream<TcpStream>,
+    socket: &mut Socket,
     speaks: Speaks,
     number: usize,
     mut rounds: Option<watch::Receiver<u64>>,
@@ -153,6 +225,8 @@ fn count(text: &str, speaks: Speaks, counts: &Counts) {
         add(&counts.lists, u64::from(!text.contains("\"provisional\"")));
     } else if text.starts_with(r#"{"type":"nearby""#) {
         add(&counts.frames, 1);
+        counts.late();
+        add(&counts.last, u64::from(text.contains(LAST)));
         add(&counts.entries, text.matches("\"distance_m\"").count() as u64);
     } else {
         assert!(!text.starts_with(r#"{"type":"error""#) && !text.starts_with(r#"{"type":"bye""#), "{text}");

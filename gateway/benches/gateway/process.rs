@@ -3,11 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nearcast_gateway::{Config, Parts, run_on_both};
+use nearcast_gateway::{Config, ForwardedHeader, Networks, Parts, ProxyProtocol, run_on_both};
 use nearcast_ingest::{Config as IngestConfig, Ingest, MemoryCache};
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::Verifier;
@@ -20,13 +21,14 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use crate::echo;
+use crate::secure::{CERTIFICATE, KEY_FILE};
 use crate::stage::{GATEWAY, KEY, auth, deployment};
 
 /// Which server a process is to be.
 #[derive(Clone, Debug)]
 pub enum Serves {
-    /// A gateway on this cluster, with this API.
-    Gateway { kafka: KafkaConfig, api: String },
+    /// A gateway on this cluster, with this API; with the certificate and the key of a folder, TLS.
+    Gateway { kafka: KafkaConfig, api: String, tls: Option<PathBuf>, coalesce_ms: u32 },
     /// Echo with the library's defaults.
     Echo,
     /// Echo with a read buffer as small as the gateway's.
@@ -39,7 +41,8 @@ pub fn serve(arguments: &[String]) -> bool {
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     if let Some(rest) = told("--gateway") {
         let kafka = serde_json::from_str(&rest[0]).expect("the cluster's settings");
-        runtime().block_on(gateway(kafka, rest[1].clone()));
+        let coalesce_ms = rest[2].parse().expect("milliseconds");
+        runtime().block_on(gateway(kafka, config(rest[1].clone(), coalesce_ms, rest.get(3).map(Path::new))));
         return true;
     }
     if let Some(rest) = told("--echo") {
@@ -62,7 +65,7 @@ fn input_ends() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
 }
 
-async fn gateway(kafka: KafkaConfig, api_url: String) {
+async fn gateway(kafka: KafkaConfig, config: Config) {
     let metrics = init(&TelemetryConfig { filter: "warn".to_owned(), format: LogFormat::Text }).unwrap();
     let shutdown = Shutdown::new();
     let ends = shutdown.clone();
@@ -94,25 +97,35 @@ async fn gateway(kafka: KafkaConfig, api_url: String) {
         readiness: Readiness::default(),
         metrics,
     };
-    run_on_both(listener, admin, config(api_url), parts, shutdown).await.unwrap();
+    run_on_both(listener, admin, config, parts, shutdown).await.unwrap();
 }
 
 /// As `nearcast config default` has it, but for a farewell that is not spread.
-fn config(api_url: String) -> Config {
+fn config(api_url: String, coalesce_ms: u32, tls: Option<&Path>) -> Config {
+    let file = |name| tls.map(|folder| folder.join(name)).unwrap_or_default();
     Config {
         id: GATEWAY.into(),
         listen: ([127, 0, 0, 1], 0).into(),
+        tls_certificate: file(CERTIFICATE),
+        tls_key: file(KEY_FILE),
+        proxy_protocol: ProxyProtocol::Off,
+        trusted_proxies: Networks::default(),
+        forwarded_header: ForwardedHeader::Forwarded,
         admin_listen: ([127, 0, 0, 1], 0).into(),
         api_url,
         api_timeout_ms: 10_000,
+        handshake_timeout_s: 60,
         hello_timeout_s: 60,
         ping_every_s: 25,
         message_bytes: 131_072,
         messages_per_s: 20,
-        coalesce_ms: 20,
+        coalesce_ms,
         reset_wait_s: 60,
         max_unanswered: 256,
         max_connections: 100_000,
+        max_connections_per_address: 0,
+        handshakes_per_s: 0,
+        handshakes_per_s_per_address: 0,
         send_buffer_bytes: 16_384,
         drain_spread_ms: 0,
         grace_s: 10,
@@ -129,8 +142,10 @@ pub struct Server {
 impl Server {
     pub fn start(serves: &Serves) -> Self {
         let arguments = match serves {
-            Serves::Gateway { kafka, api } => {
-                vec!["--gateway".to_owned(), serde_json::to_string(kafka).unwrap(), api.clone()]
+            Serves::Gateway { kafka, api, tls, coalesce_ms } => {
+                let kafka = serde_json::to_string(kafka).unwrap();
+                let tls = tls.iter().map(|folder| folder.to_str().expect("a path of text").to_owned());
+                ["--gateway".to_owned(), kafka, api.clone(), coalesce_ms.to_string()].into_iter().chain(tls).collect()
             }
             Serves::Echo => vec!["--echo".to_owned(), "default".to_owned()],
             Serves::SmallEcho => vec!["--echo".to_owned(), "small".to_owned()],

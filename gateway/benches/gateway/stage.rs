@@ -17,10 +17,13 @@ use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::event::{LocationKind, Mode};
 use nearcast_schemas::internal::HelloAnswer;
 use nearcast_schemas::topics::Topics;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use rdkafka::consumer::Consumer;
 use rdkafka::producer::FutureRecord;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep_until};
 
 pub const KEY: &str = "internal-key";
 pub const GATEWAY: &str = "g1";
@@ -29,6 +32,8 @@ const LOCATION_PARTITIONS: i32 = 4;
 const VISIBILITY_PARTITIONS: i32 = 8;
 /// Sessions that one record of the worker speaks of.
 const VIEWERS_A_RECORD: usize = 1_000;
+/// Who moves when all others have.
+pub const LAST: &str = "the-last";
 /// Friends in everybody's view.
 pub const NEAR: usize = 4;
 
@@ -39,11 +44,8 @@ pub fn user(number: usize) -> String {
 pub fn auth() -> AuthConfig {
     AuthConfig {
         hs256_secret: Some(Secret::new("0123456789abcdef0123456789abcdef")),
-        ed25519_public_key: None,
-        ed25519_private_key: None,
         audience: "nearcast".into(),
-        issuer: None,
-        leeway_s: 0,
+        ..AuthConfig::default()
     }
 }
 
@@ -147,6 +149,43 @@ impl Stage {
         }
     }
 
+    /// The users are in groups of `near + 1` friends who see each other; for `seconds` each reports at random, once in
+    /// `every`, and what came within a `tick` is a batch.
+    pub async fn move_at_random(&mut self, near: usize, seconds: u64, every: Duration, tick: Duration) {
+        let handles: Vec<i32> = self.seats.values().copied().collect();
+        let chance = tick.as_secs_f64() / every.as_secs_f64();
+        let mut random = StdRng::seed_from_u64(7);
+        let mut next = Instant::now();
+        let end = next + Duration::from_secs(seconds);
+        while next < end {
+            let mut items = Vec::new();
+            for group in handles.chunks(near + 1) {
+                for mover in 0..group.len() {
+                    if random.random_bool(chance) {
+                        let others = group.iter().enumerate().filter(|(other, _)| *other != mover);
+                        let viewers: Vec<_> =
+                            others.map(|(_, &handle)| UpsertViewer { handle, distance_dm: 12_345 }).collect();
+                        let ResetEntry { friend, display_name, position, .. } = entry(mover);
+                        items.push(Item::Upsert(Upsert { friend, display_name, position, viewers }));
+                    }
+                }
+            }
+            if !items.is_empty() {
+                self.batch(items).await;
+            }
+            next += tick;
+            sleep_until(next).await;
+        }
+    }
+
+    /// One more friend, whom nobody saw before, moves before the eyes of the first `viewers` users.
+    pub async fn move_last(&mut self, viewers: usize) {
+        let seen =
+            self.seats.values().take(viewers).map(|&handle| UpsertViewer { handle, distance_dm: 12_345 }).collect();
+        let ResetEntry { display_name, position, .. } = entry(0);
+        self.batch(vec![Item::Upsert(Upsert { friend: LAST.into(), display_name, position, viewers: seen })]).await;
+    }
+
     async fn batch(&mut self, items: Vec<Item>) {
         self.seq += 1;
         let epochs = (0..VISIBILITY_PARTITIONS).map(|partition| PartitionEpoch { partition, epoch: 10 }).collect();
@@ -189,5 +228,10 @@ fn entry(number: usize) -> ResetEntry {
         speed_mps: None,
         heading_deg: None,
     };
-    ResetEntry { friend: format!("friend-{number:06}"), display_name: "A friend's name".into(), position, distance_dm: 12_345 }
+    ResetEntry {
+        friend: format!("friend-{number:06}"),
+        display_name: "A friend's name".into(),
+        position,
+        distance_dm: 12_345,
+    }
 }
