@@ -9,7 +9,7 @@ LOCKED := $(if $(CI),--locked)
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
 .PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
-  test bench bench-worker chaos nightly test-stack test-cluster
+  test bench bench-worker bench-gateway chaos nightly test-stack test-cluster
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ bench: ## The join beside a naive one, and the worker on Kafka; BENCH=all_online
 
 bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, starts; BENCH=near_40 for one case
 	@$(LOCAL)/with-stack.sh cargo bench -p nearcast-fanout --bench worker -- $(BENCH)
+
+bench-gateway: setup ## What a connection costs the gateway, beside an echo server; BENCH=deaf for one case
+	ulimit -n $$(ulimit -Hn) && cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
 
 chaos: setup ## Four workers, one killed every 20 s for 5 minutes, while audited phones look on
 	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos -- --long

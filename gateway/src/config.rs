@@ -38,6 +38,9 @@ pub struct Config {
     pub hello_timeout_s: u32,
     /// How often clients are pinged, and after two and a half times this without any frame given up; seconds, 1 to 600.
     pub ping_every_s: u32,
+    /// A client that takes nothing of what is written to it for this long is closed; seconds, 1 to 86 400. Until then what
+    /// waits for it is conflated.
+    pub slow_after_s: u32,
     /// Largest message of a client in bytes, 1 024 to 16 MiB.
     pub message_bytes: u32,
     /// Messages a second of one client; twice as many may come at once. 1 to 10 000.
@@ -101,6 +104,7 @@ impl Config {
             ("handshake_timeout_s", seconds(self.handshake_timeout_s), "1 to 600"),
             ("hello_timeout_s", seconds(self.hello_timeout_s), "1 to 600"),
             ("ping_every_s", seconds(self.ping_every_s), "1 to 600"),
+            ("slow_after_s", (1..=86_400).contains(&self.slow_after_s), "1 to 86400"),
             ("message_bytes", (1_024..=16 << 20).contains(&self.message_bytes), "1024 to 16777216"),
             ("messages_per_s", (1..=10_000).contains(&self.messages_per_s), "1 to 10000"),
             ("coalesce_ms", self.coalesce_ms <= 1_000, "at most 1000"),
@@ -128,6 +132,7 @@ impl Config {
         Rules {
             hello_ms: i64::from(self.hello_timeout_s) * 1_000,
             ping_every_ms: i64::from(self.ping_every_s) * 1_000,
+            slow_ms: i64::from(self.slow_after_s) * 1_000,
             presence_every_ms,
             messages_per_s: self.messages_per_s,
         }
@@ -154,6 +159,7 @@ mod tests {
             handshake_timeout_s: 10,
             hello_timeout_s: 10,
             ping_every_s: 25,
+            slow_after_s: 300,
             message_bytes: 131_072,
             messages_per_s: 20,
             coalesce_ms: 20,
@@ -183,6 +189,7 @@ mod tests {
         check(|c| c.handshake_timeout_s = 0, "handshake_timeout_s");
         check(|c| c.hello_timeout_s = 0, "hello_timeout_s");
         check(|c| c.ping_every_s = 601, "ping_every_s");
+        check(|c| c.slow_after_s = 0, "slow_after_s");
         check(|c| c.message_bytes = 1_023, "message_bytes");
         check(|c| c.messages_per_s = 0, "messages_per_s");
         check(|c| c.coalesce_ms = 1_001, "coalesce_ms");

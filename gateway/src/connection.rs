@@ -25,6 +25,7 @@ use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 use crate::deliveries::Reach;
 use crate::entrance::Stream as ClientStream;
+use crate::events::refused;
 use crate::feed::Rest;
 use crate::frames::{Bye, ErrorMessage, Format, Kind, ServerMessage};
 use crate::gateway::Gateway;
@@ -140,7 +141,10 @@ impl Connection {
                 Event::Frame(message) => self.on_message(message, now),
                 Event::Broken(error) => self.on_broken(&error, now),
                 Event::Gone => break,
-                Event::Flushed => self.writing = false,
+                Event::Flushed => {
+                    self.writing = false;
+                    self.session.taken();
+                }
                 Event::Step(step) => self.on_step(step, now),
                 Event::Answer(answer) => self.on_answer(answer, now),
                 Event::Woken => woken.set(link.woken()),
@@ -428,6 +432,7 @@ impl Connection {
 
     fn close(&mut self, bye: Bye, now: i64) {
         if let Phase::Open | Phase::Draining(_) = self.phase {
+            refused(bye.code, "connection");
             let code = bye.code.row().close.unwrap_or_else(|| CloseCode::Normal.into());
             self.phase = Phase::Closing(now.saturating_add(linger_ms()), code);
             // A hello that the log does not know comes too late for it.
@@ -444,6 +449,7 @@ impl Connection {
 
     fn send(&mut self, message: Message) -> Option<()> {
         self.writing = true;
+        self.session.wrote(self.gateway.now());
         Pin::new(&mut self.socket).start_send(message).ok()
     }
 }

@@ -93,7 +93,6 @@ impl Meters {
             ServerMessage::Unchanged(Unchanged { provisional: true, .. }) => self.0.unchanged_first.increment(1),
             ServerMessage::Unchanged(_) => self.0.unchanged.increment(1),
             ServerMessage::Error(error) => refused(error.code, "message"),
-            ServerMessage::Bye(bye) => refused(bye.code, "connection"),
             _ => {}
         }
     }
@@ -114,7 +113,8 @@ fn seconds(ms: i64) -> f64 {
     ms.max(0) as f64 / 1_000.0
 }
 
-fn refused(refusal: Refusal, what: &'static str) {
+/// Something of a client was refused, or its connection closed.
+pub fn refused(refusal: Refusal, what: &'static str) {
     counter!("nearcast_gateway_refusals_total", "code" => refusal.code(), "of" => what).increment(1);
 }
 

@@ -18,6 +18,8 @@ pub struct Rules {
     pub hello_ms: i64,
     /// The server pings this often, and closes after two and a half times this without any frame.
     pub ping_every_ms: i64,
+    /// A client that takes nothing of what was written to it for this long is given up.
+    pub slow_ms: i64,
     /// A session that the log heard nothing of for this long says presence; its place in the registry is refreshed as
     /// often.
     pub presence_every_ms: i64,
@@ -117,6 +119,8 @@ pub struct Session {
     pinged_at: i64,
     bucket: Bucket,
     read_from: i64,
+    /// Something is written that the client has not taken.
+    unread_since: Option<i64>,
 }
 
 impl Session {
@@ -132,6 +136,7 @@ impl Session {
             pinged_at: now,
             bucket: Bucket::full(rules.messages_per_s, now),
             read_from: now,
+            unread_since: None,
         }
     }
 
@@ -144,6 +149,21 @@ impl Session {
     /// How messages are written.
     pub fn format(&self) -> Format {
         self.format
+    }
+
+    /// Something was written. The client has not taken all of it until [`Session::taken`].
+    pub fn wrote(&mut self, now: i64) {
+        self.unread_since.get_or_insert(now);
+    }
+
+    /// The client's system has taken everything that was written.
+    pub fn taken(&mut self) {
+        self.unread_since = None;
+    }
+
+    /// When the client is given up if it takes nothing.
+    fn slow_at(&self) -> i64 {
+        self.unread_since.map_or(i64::MAX, |since| since.saturating_add(self.rules.slow_ms))
     }
 
     /// A control frame came.
@@ -273,6 +293,10 @@ impl Session {
             due.end = Some(Refusal::Idle);
             return due;
         }
+        if now >= self.slow_at() {
+            due.end = Some(Refusal::Slow);
+            return due;
+        }
         if now >= self.pinged_at.saturating_add(self.rules.ping_every_ms) {
             self.pinged_at = now;
             due.ping = true;
@@ -301,7 +325,7 @@ impl Session {
                 spoke_at.min(refreshed_at).saturating_add(self.rules.presence_every_ms).min(idle)
             }
         };
-        ping.min(staged).min(self.expires_at)
+        ping.min(staged).min(self.expires_at).min(self.slow_at())
     }
 
     /// What could not be read counts as a message, too.
@@ -350,8 +374,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const RULES: Rules =
-        Rules { hello_ms: 10_000, ping_every_ms: 25_000, presence_every_ms: 200_000, messages_per_s: 20 };
+    const RULES: Rules = Rules {
+        hello_ms: 10_000,
+        ping_every_ms: 25_000,
+        slow_ms: 300_000,
+        presence_every_ms: 200_000,
+        messages_per_s: 20,
+    };
     const HELLO: &str = r#"{"type":"hello","device":"d1"}"#;
     const LOCATION: &str = r#"{"type":"location","id":"m1","n":7,"lat":1,"lon":2,"time":3}"#;
 
@@ -458,6 +487,19 @@ mod tests {
         assert_eq!(session.due(88_499), Due { ping: true, ..Due::default() });
         assert_eq!(session.next_due(), 88_500);
         assert_eq!(session.due(88_500).end, Some(Refusal::Idle));
+    }
+
+    #[test]
+    fn gives_up_who_takes_nothing() {
+        let mut session = live(true);
+        session.wrote(1_000);
+        session.taken();
+        session.wrote(20_000);
+        session.wrote(40_000);
+        session.heard(319_999);
+        assert_eq!(session.due(319_999).end, None);
+        assert_eq!(session.next_due(), 320_000);
+        assert_eq!(session.due(320_000).end, Some(Refusal::Slow));
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn the_codes_of_the_samples_exist() {
 
 #[test]
 fn what_the_page_refuses_is_answered_as_it_says() {
-    let rules = Rules { hello_ms: 1, ping_every_ms: 1, presence_every_ms: 1, messages_per_s: 20 };
+    let rules = Rules { hello_ms: 1, ping_every_ms: 1, slow_ms: 1, presence_every_ms: 1, messages_per_s: 20 };
     let answers: Vec<Value> = samples("server").iter().map(|sample| serde_json::from_str(sample).unwrap()).collect();
     let refused = samples("refused");
     assert!(!refused.is_empty(), "the page has lost its samples");

@@ -108,6 +108,8 @@ pub enum Refusal {
     Drain,
     /// Nothing came from the client for too long.
     Idle,
+    /// The client took nothing of what was written to it for too long.
+    Slow,
     /// The user signed out or was erased.
     SignedOut,
     /// Something that should not happen; it is logged.
@@ -131,7 +133,7 @@ pub struct Row {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 47] = [
+    pub const ALL: [Self; 48] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenSignature,
@@ -177,6 +179,7 @@ impl Refusal {
         Self::Superseded,
         Self::Drain,
         Self::Idle,
+        Self::Slow,
         Self::SignedOut,
         Self::Internal,
     ];
@@ -345,6 +348,7 @@ impl Refusal {
                 ("drain", 503, Some(4012), After, "This gateway is going away; reconnect after the given time.")
             }
             Self::Idle => ("idle", 408, Some(4008), After, "Nothing came from you for too long; reconnect."),
+            Self::Slow => ("slow", 408, Some(4011), After, "You read nothing for too long; reconnect."),
             Self::SignedOut => ("signed_out", 401, Some(4010), NewToken, "You signed out."),
             Self::Internal => ("internal", 500, Some(1011), After, "Something went wrong here; it is logged."),
         };

@@ -117,6 +117,7 @@ fn config(api_url: String, coalesce_ms: u32, tls: Option<&Path>) -> Config {
         handshake_timeout_s: 60,
         hello_timeout_s: 60,
         ping_every_s: 25,
+        slow_after_s: 300,
         message_bytes: 131_072,
         messages_per_s: 20,
         coalesce_ms,

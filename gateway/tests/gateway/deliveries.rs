@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::api::answer;
 use crate::phone::{Phone, hello};
+use crate::tls::metric;
 use crate::worker::{applied, digest, entry, removal, reset, reset_part, strangers, superseded, upsert, upsert_at};
 use crate::world::{World, token};
 
@@ -259,4 +260,30 @@ async fn a_phone_that_reads_slowly_gets_the_newest_and_holds_nobody_back() {
     }
     let sent = FRIENDS * usize::try_from(ROUNDS).unwrap();
     assert!(read < sent / 2, "{read} of {sent} updates were written, so they waited somewhere");
+}
+
+#[tokio::test]
+async fn a_phone_that_reads_nothing_is_given_up_in_the_end() {
+    const CLOSED: &str = r#"nearcast_gateway_refusals_total{code="slow",of="connection"}"#;
+    let mut world = World::with(|config, _| config.slow_after_s = 1).await;
+    let mut deaf = Phone::connect_narrow(world.addr, &token("alice")).await;
+    deaf.send(hello()).await;
+    deaf.expect("welcome").await;
+    deaf.nearby().await;
+    let deaf_seat = world.seat("alice").await;
+    let (mut quick, quick_seat) = world.join("bob").await;
+    let mut worker = world.worker(&deaf_seat);
+    worker.batch(vec![reset(&deaf_seat, 1, &[]), reset(&quick_seat, 1, &[])]).await;
+    quick.nearby().await;
+    let before = metric(&world, CLOSED).await;
+    let names: Vec<String> = (0..50).map(|n| format!("friend{n}")).collect();
+    let mut round = 0;
+    // It is closed only once its system takes nothing more.
+    while metric(&world, CLOSED).await <= before {
+        round += 1;
+        let mut items: Vec<_> = names.iter().map(|name| upsert_at(name, round, &[&deaf_seat])).collect();
+        items.push(upsert_at("bell", round, &[&quick_seat]));
+        worker.batch(items).await;
+        assert_eq!(quick.expect("nearby").await["upserts"][0]["at"], round);
+    }
 }

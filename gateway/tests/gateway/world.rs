@@ -74,6 +74,7 @@ pub fn config(api_url: &str) -> Config {
         handshake_timeout_s: 10,
         hello_timeout_s: 10,
         ping_every_s: 25,
+        slow_after_s: 300,
         message_bytes: 131_072,
         messages_per_s: 20,
         coalesce_ms: 5,
