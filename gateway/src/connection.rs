@@ -81,8 +81,6 @@ pub struct Connection {
     pub(crate) answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     socket: WebSocketStream<ClientStream>,
     phase: Phase,
-    /// The socket has not taken everything yet.
-    writing: bool,
     may_read: bool,
     /// What comes cannot be read as frames any more.
     broken: bool,
@@ -111,7 +109,6 @@ impl Connection {
             gateway,
             socket,
             phase: Phase::Open,
-            writing: false,
             may_read: true,
             broken: false,
         })
@@ -141,10 +138,7 @@ impl Connection {
                 Event::Frame(message) => self.on_message(message, now),
                 Event::Broken(error) => self.on_broken(&error, now),
                 Event::Gone => break,
-                Event::Flushed => {
-                    self.writing = false;
-                    self.session.taken();
-                }
+                Event::Flushed => self.session.taken(),
                 Event::Step(step) => self.on_step(step, now),
                 Event::Answer(answer) => self.on_answer(answer, now),
                 Event::Woken => woken.set(link.woken()),
@@ -170,7 +164,7 @@ impl Connection {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Event> {
-        if self.writing
+        if self.session.is_unread()
             && let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx)
         {
             return Poll::Ready(if flushed.is_ok() { Event::Flushed } else { Event::Gone });
@@ -216,7 +210,7 @@ impl Connection {
             }
             self.do_what_is_due(now)?;
             let next_write = self.write(now)?;
-            if !self.writing && self.broken && matches!(self.phase, Phase::Closed(_)) {
+            if !self.session.is_unread() && self.broken && matches!(self.phase, Phase::Closed(_)) {
                 return None;
             }
             let Some((rest, wake_at)) = self.until_when(now, next_write) else { continue };
@@ -235,7 +229,7 @@ impl Connection {
                     return Some(());
                 }
                 if due.ping {
-                    self.send(Message::Ping(Bytes::new()))?;
+                    self.send(Message::Ping(Bytes::new()), now)?;
                 }
                 if due.presence
                     && let Some(joined) = &self.joined
@@ -266,7 +260,7 @@ impl Connection {
 
     /// Hands frames to the socket. Some(Some(at)): changes are gathered until then. None: the socket is gone.
     fn write(&mut self, now: i64) -> Option<Option<i64>> {
-        if self.writing || matches!(self.phase, Phase::Closed(_)) {
+        if self.session.is_unread() || matches!(self.phase, Phase::Closed(_)) {
             return Some(None);
         }
         for _ in 0..FRAMES_AT_ONCE {
@@ -280,9 +274,9 @@ impl Connection {
                 Format::MessagePack => Message::binary(message.encode_binary()),
             };
             self.gateway.meters().written(&message, frame.len(), clock::now_ms());
-            self.send(frame)?;
+            self.send(frame, now)?;
             if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
-                self.send_close(code, bye.code.code())?;
+                self.send_close(code, bye.code.code(), now)?;
                 self.phase = Phase::Closed(until);
                 break;
             }
@@ -316,7 +310,7 @@ impl Connection {
             return None;
         }
         let rest = match next_write {
-            _ if self.writing => Rest::Socket,
+            _ if self.session.is_unread() => Rest::Socket,
             Some(at) => {
                 wake_at = wake_at.min(at);
                 Rest::Window
@@ -386,7 +380,7 @@ impl Connection {
             _ => CloseCode::Protocol,
         };
         if !matches!(self.phase, Phase::Closed(_)) {
-            let _ = self.send_close(code.into(), "");
+            let _ = self.send_close(code.into(), "", now);
             self.phase = Phase::Closed(now.saturating_add(linger_ms()));
         }
     }
@@ -443,13 +437,12 @@ impl Connection {
         }
     }
 
-    fn send_close(&mut self, code: u16, reason: &'static str) -> Option<()> {
-        self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() })))
+    fn send_close(&mut self, code: u16, reason: &'static str, now: i64) -> Option<()> {
+        self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() })), now)
     }
 
-    fn send(&mut self, message: Message) -> Option<()> {
-        self.writing = true;
-        self.session.wrote(self.gateway.now());
+    fn send(&mut self, message: Message, now: i64) -> Option<()> {
+        self.session.wrote(now);
         Pin::new(&mut self.socket).start_send(message).ok()
     }
 }

@@ -80,27 +80,19 @@ fn deliver_batch<T: Reach>(epochs: &mut Epochs, routes: &Routes<T>, batch: Deliv
     };
     let DeliveryBatch { worker, items, .. } = batch;
     // Batches are grouped by friend. A task that was woken by the first of its friends would write a frame for that one.
-    let mut to_wake = Vec::new();
+    let mut reach = Reaching { admitted: &admitted, routes, to_wake: Vec::new() };
     for item in items {
-        deliver_item(&admitted, routes, item, taken, &mut tally, &mut to_wake);
+        deliver_item(&mut reach, item, taken, &mut tally);
     }
-    to_wake.iter().for_each(T::wake);
+    reach.to_wake.iter().for_each(T::wake);
     if admitted.gap {
         tally.gap = Some(ask_again(epochs, routes, &worker, taken.now));
     }
     tally
 }
 
-fn deliver_item<T: Reach>(
-    admitted: &Admitted,
-    routes: &Routes<T>,
-    item: Item,
-    taken: Taken,
-    tally: &mut Tally,
-    to_wake: &mut Vec<T>,
-) {
+fn deliver_item<T: Reach>(reach: &mut Reaching<'_, T>, item: Item, taken: Taken, tally: &mut Tally) {
     let Taken { appended_at, now } = taken;
-    let mut reach = Reaching { admitted, routes, to_wake };
     match item {
         Item::Upsert(Upsert { friend, display_name, position, viewers }) => {
             let sighting = Arc::new(Sighting { friend: friend.into(), display_name, position });
@@ -148,7 +140,7 @@ fn deliver_item<T: Reach>(
 struct Reaching<'a, T> {
     admitted: &'a Admitted,
     routes: &'a Routes<T>,
-    to_wake: &'a mut Vec<T>,
+    to_wake: Vec<T>,
 }
 
 impl<T: Reach> Reaching<'_, T> {

@@ -161,6 +161,11 @@ impl Session {
         self.unread_since = None;
     }
 
+    /// Whether something is written that the client's system has not taken.
+    pub fn is_unread(&self) -> bool {
+        self.unread_since.is_some()
+    }
+
     /// When the client is given up if it takes nothing.
     fn slow_at(&self) -> i64 {
         self.unread_since.map_or(i64::MAX, |since| since.saturating_add(self.rules.slow_ms))

@@ -59,7 +59,8 @@ impl<C: Clock + Clone> Handshakes<C> {
     /// When there were too many.
     pub fn check_all(&self) -> Result<(), Denied> {
         let Some(all) = &self.all else { return Ok(()) };
-        all.check().map_err(|until| self.denied(Refusal::Busy, until.wait_time_from(self.clock.now())))
+        let denied = |retry_after| Denied { refusal: Refusal::Busy, retry_after };
+        all.check().map_err(|until| denied(until.wait_time_from(self.clock.now())))
     }
 
     /// One more of an address.
@@ -73,11 +74,8 @@ impl<C: Clock + Clone> Handshakes<C> {
             by_source.shrink_to_fit();
         }
         let checked = by_source.check_key(&source);
-        checked.map_err(|until| self.denied(Refusal::TooFast, until.wait_time_from(self.clock.now())))
-    }
-
-    fn denied(&self, refusal: Refusal, wait: Duration) -> Denied {
-        Denied { refusal, retry_after: wait }
+        let denied = |retry_after| Denied { refusal: Refusal::TooFast, retry_after };
+        checked.map_err(|until| denied(until.wait_time_from(self.clock.now())))
     }
 }
 

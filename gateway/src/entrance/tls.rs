@@ -5,8 +5,9 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use nearcast_runtime::clock;
 use nearcast_runtime::lifecycle::Shutdown;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::pem::PemObject;
@@ -153,8 +154,7 @@ impl Tls {
 impl Pair {
     /// Negative once it has expired.
     fn expires_in_s(&self) -> i64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.expires_at.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX))
+        self.expires_at.saturating_sub(clock::now_ms().div_euclid(1_000))
     }
 }
 
