@@ -7,9 +7,7 @@ pub const MARGIN_OF_EDGE: f64 = 0.1;
 
 /// The seed of a user's schedule of approximate positions: FNV-1a (64 bits) of the user's id.
 pub fn schedule_seed(user: &str) -> u64 {
-    let mut digest = crate::digest::ViewDigest::default();
-    digest.add(user);
-    digest.to_i64() as u64
+    crate::digest::fnv1a(user)
 }
 
 #[cfg(test)]

@@ -1,22 +1,23 @@
 //! The rolling digest over a view, kept by worker and client alike; and the digest over a list with all that a client
 //! shows of it, kept by gateway and client.
 
-/// Digest of the set of friends in a view: the sum, modulo 2^64, of FNV-1a (64 bits) over each friend's id in UTF-8.
+/// Digest of the set of friends in a view: the sum, modulo 2^64, of a hash of each friend's id in UTF-8.
 ///
-/// A sum, so that a friend's coming and going each cost one hash and the order does not matter.
-/// FNV-1a: offset basis 0xcbf29ce484222325, prime 0x100000001b3 (Fowler, Noll, Vo).
+/// A sum, so that a friend's coming and going each cost one hash and the order does not matter. The hash is FNV-1a with 64
+/// bits (offset basis 0xcbf29ce484222325, prime 0x100000001b3: Fowler, Noll, Vo) and then the 64-bit finaliser of
+/// MurmurHash3 (Appleby). FNV-1a alone will not do: of ids that differ in their last digits, sums are often equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ViewDigest(u64);
 
 impl ViewDigest {
     /// A friend came into the view.
     pub fn add(&mut self, friend: &str) {
-        self.0 = self.0.wrapping_add(fnv1a(friend));
+        self.0 = self.0.wrapping_add(hash(friend));
     }
 
     /// A friend left the view.
     pub fn remove(&mut self, friend: &str) {
-        self.0 = self.0.wrapping_sub(fnv1a(friend));
+        self.0 = self.0.wrapping_sub(hash(friend));
     }
 
     /// The digest as Avro carries it.
@@ -35,7 +36,7 @@ impl ViewDigest {
     }
 }
 
-/// How many friends a list has and the digest over them: the sum, modulo 2^64, of FNV-1a (64 bits) over the UTF-8 text
+/// How many friends a list has and the digest over them: the sum, modulo 2^64, of the same hash of the UTF-8 text
 /// `<at> <id> <display name>` of each, where `at` is in decimal digits, with `~` before it where the position is
 /// approximate.
 ///
@@ -59,7 +60,7 @@ impl ListDigest {
     pub fn add(&mut self, friend: &str, display_name: &str, at: i64, approximate: bool) {
         let mark = if approximate { "~" } else { "" };
         self.count += 1;
-        self.sum = self.sum.wrapping_add(fnv1a(&format!("{mark}{at} {friend} {display_name}")));
+        self.sum = self.sum.wrapping_add(hash(&format!("{mark}{at} {friend} {display_name}")));
     }
 
     /// Friends in the list.
@@ -73,7 +74,15 @@ impl ListDigest {
     }
 }
 
-fn fnv1a(text: &str) -> u64 {
+fn hash(text: &str) -> u64 {
+    let hash = fnv1a(text);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}
+
+/// Without the finaliser.
+pub(crate) fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -94,11 +103,11 @@ mod tests {
         let mut list = ListDigest::default();
         assert_eq!((list.count(), list.to_hex().as_str()), (0, "0000000000000000"));
         list.add("bob", "Bob", 1_767_225_590_000, false);
-        assert_eq!(list.to_hex(), format!("{:016x}", fnv1a("1767225590000 bob Bob")));
-        assert_eq!((list.count(), list.to_hex().as_str()), (1, "21ba5928806414f3"));
+        assert_eq!(list.to_hex(), format!("{:016x}", hash("1767225590000 bob Bob")));
+        assert_eq!((list.count(), list.to_hex().as_str()), (1, "620d0209bd839971"));
         list.add("zoe", "Zoë K.", 1_767_225_300_000, true);
-        assert_eq!((list.count(), list.to_hex().as_str()), (2, "7ba0f73d891c7511"));
-        assert_eq!(ListDigest::claimed(2, "7ba0f73d891c7511"), Some(list));
+        assert_eq!((list.count(), list.to_hex().as_str()), (2, "abf05cd502809165"));
+        assert_eq!(ListDigest::claimed(2, "abf05cd502809165"), Some(list));
     }
 
     #[test]
@@ -123,6 +132,34 @@ mod tests {
             assert_eq!(ListDigest::claimed(0, digest), None, "{digest}");
         }
         assert_eq!(ListDigest::claimed(0, "0000000000000000"), Some(ListDigest::default()));
+    }
+
+    /// Sums of FNV-1a were equal for {0, 3} and {1, 2}.
+    #[test]
+    fn views_of_ids_that_are_alike_have_digests_of_their_own() {
+        let mut seen = std::collections::HashSet::new();
+        for view in 0..1_u32 << 12 {
+            let mut digest = ViewDigest::default();
+            (0..12).filter(|bit| view & (1 << bit) != 0).for_each(|bit| digest.add(&format!("user-{bit:06}")));
+            assert!(seen.insert(digest.to_hex()), "{view:b}");
+        }
+    }
+
+    #[test]
+    fn lists_that_are_alike_have_digests_of_their_own() {
+        let mut seen = std::collections::HashSet::new();
+        // Each of five friends is absent, or was seen at one of four times, exactly or not.
+        for list in 0..9_u32.pow(5) {
+            let mut digest = ListDigest::default();
+            for friend in 0..5 {
+                let state = list / 9_u32.pow(friend) % 9;
+                if state > 0 {
+                    let at = 1_767_225_590_000 + i64::from(state) / 2;
+                    digest.add(&format!("f{friend}"), &format!("F{friend}"), at, state % 2 == 1);
+                }
+            }
+            assert!(seen.insert(digest.to_hex()), "{list}");
+        }
     }
 
     #[test]
