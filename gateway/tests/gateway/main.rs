@@ -5,6 +5,7 @@ mod absent;
 mod api;
 mod bad_input;
 mod deliveries;
+mod departures;
 mod drain;
 mod limits;
 mod log;
