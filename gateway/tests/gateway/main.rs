@@ -4,6 +4,8 @@
 mod absent;
 mod api;
 mod bad_input;
+mod broker;
+mod counted;
 mod deliveries;
 mod departures;
 mod drain;
@@ -11,6 +13,7 @@ mod limits;
 mod log;
 mod meanwhile;
 mod notices;
+mod outage;
 mod phone;
 mod proxies;
 mod real;
