@@ -83,8 +83,8 @@ bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, 
 bench-gateway: setup ## What a connection costs the gateway, beside an echo server; BENCH=deaf for one case
 	ulimit -n $$(ulimit -Hn) && cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
 
-chaos: setup ## Four workers, one killed every 20 s for 5 minutes, while audited phones look on
-	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos -- --long
+chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
+	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long
 
 nightly: ## Ten thousand random histories against the oracle; NEARCAST_HISTORIES=N for another number
 	@$(LOCAL)/setup.sh build
@@ -96,4 +96,4 @@ test-stack: ## Tests the commands above on a stack of its own
 
 test-cluster: ## Users keep their gateway and their list while gateways die, drain and come: on a cluster of its own
 	@$(LOCAL)/setup.sh cluster
-	ulimit -n $$(ulimit -Hn) && cargo test -p nearcast --test edge -- --long
+	ulimit -n $$(ulimit -Hn) && cargo test --release -p nearcast --test edge -- --long

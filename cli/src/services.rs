@@ -184,9 +184,9 @@ async fn bind(listen: SocketAddr, setting: &str) -> Result<TcpListener, Failure>
     Ok(listener.with_context(|| format!("cannot listen on {listen}; set another {setting}"))?)
 }
 
-/// How long the services may take to drain, each in its own steps.
+/// How long the services may take to drain.
 fn grace(settings: &Settings) -> Duration {
-    let gateway = 3 * Duration::from_secs(u64::from(settings.gateway.grace_s));
+    let gateway = Duration::from_secs(u64::from(settings.gateway.grace_s));
     let history = settings.history_sink.drain + AFTER_DRAIN;
     AFTER_DRAIN + gateway.max(2 * settings.api.drain).max(history).max(settings.fanout.drain)
 }

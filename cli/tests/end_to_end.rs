@@ -3,20 +3,11 @@
 
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use nearcast_runtime::cql::{self, CqlConfig};
-use nearcast_runtime::kafka::{Kafka, KafkaConfig};
-use nearcast_schemas::codec::{Codec, SchemaIds};
-use nearcast_schemas::event::LocationKind;
-use nearcast_schemas::topics::Topics;
-use rdkafka::consumer::Consumer;
-use rdkafka::message::Message;
-use rdkafka::{Offset, TopicPartitionList};
-use run::{PATIENCE, Running, Said, Stack, free, nearcast, said, strs, until_body};
+use run::records::{self, Reports};
+use run::{Running, Said, Stack, free, nearcast, said, strs, until_body};
 use serde_json::Value;
 use tokio::sync::Mutex;
 
@@ -55,106 +46,22 @@ impl Deployment {
         Self { stack, service, ws, api }
     }
 
-    fn simulate(&self, options: &[&str]) -> (Said, Value) {
-        let json = tempfile::NamedTempFile::new().unwrap();
+    /// What was said, the report, and the reports acknowledged as being in the log.
+    fn simulate(&self, options: &[&str]) -> (Said, Value, Reports) {
+        let (json, acknowledged) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
         let (ws, api) = (format!("ws://{}/v1/ws", self.ws), format!("http://{}", self.api));
-        let args = ["simulate", "--json", json.path().to_str().unwrap(), "--ws", &ws, "--api", &api];
+        let files = [json.path().to_str().unwrap(), acknowledged.path().to_str().unwrap()];
+        let args = ["simulate", "--json", files[0], "--acknowledged", files[1], "--ws", &ws, "--api", &api];
         let said = said(&mut nearcast(&[&args, options].concat()));
         let report = std::fs::read_to_string(json.path()).unwrap();
         let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("no report: {}{}", said.out, said.err));
-        (said, report)
+        (said, report, records::acknowledged(acknowledged.path()))
     }
 
     async fn end(self) {
         let (code, log) = self.service.stop();
         assert_eq!(code, 0, "{log}");
         self.stack.clean().await;
-    }
-
-    /// (user, device, n) of every position in the log, and those that were shown as now.
-    async fn log(&self) -> (BTreeSet<(String, String, i64)>, BTreeMap<String, usize>) {
-        let kafka = Kafka::new(KafkaConfig {
-            bootstrap: self.stack.kafka.clone(),
-            embedded: false,
-            startup_wait: PATIENCE,
-            options: Default::default(),
-        });
-        let topic = Topics::new(&self.stack.prefix).locations();
-        let mut from = TopicPartitionList::new();
-        let mut ends = BTreeMap::new();
-        for partition in 0..kafka.partition_count(&topic).await.unwrap().unwrap() {
-            let (low, high) = kafka.watermarks(&topic, partition).await.unwrap();
-            from.add_partition_offset(&topic, partition, Offset::Offset(low)).unwrap();
-            if high > low {
-                ends.insert(partition, high);
-            }
-        }
-        let reader = kafka.reader().unwrap();
-        reader.assign(&from).unwrap();
-        let codec = Codec::new(SchemaIds::default());
-        let (mut all, mut live) = (BTreeSet::new(), BTreeSet::new());
-        while !ends.is_empty() {
-            let Some(message) = reader.poll(PATIENCE) else { panic!("the log ends early") };
-            let message = message.unwrap();
-            let user = String::from_utf8(message.key().unwrap().to_vec()).unwrap();
-            let event = codec.decode_location(message.payload().unwrap()).unwrap();
-            if let Some(fix) = &event.fix {
-                let report = (user, fix.device.to_string(), fix.n);
-                if event.kind != LocationKind::Backfill {
-                    live.insert(report.clone());
-                }
-                all.insert(report);
-            }
-            if ends.get(&message.partition()).is_some_and(|end| message.offset() + 1 >= *end) {
-                ends.remove(&message.partition());
-            }
-        }
-        let mut by_user = BTreeMap::new();
-        for (user, ..) in live {
-            *by_user.entry(user).or_default() += 1;
-        }
-        (all, by_user)
-    }
-
-    /// Waits until the history holds as many reports as the log, and returns them.
-    async fn history(&self, reports: usize) -> BTreeSet<(String, String, i64)> {
-        let session = cql::connect(&CqlConfig {
-            nodes: vec![self.stack.cassandra.clone()],
-            keyspace: self.stack.prefix.clone(),
-            replication_factor: 1,
-            datacenter: None,
-            startup_wait: PATIENCE,
-            username: None,
-            password: None,
-        })
-        .await
-        .unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let query = format!("SELECT user_id, device, n FROM {}.history", self.stack.prefix);
-            let rows = session.query_unpaged(query, &[]).await.unwrap().into_rows_result().unwrap();
-            let rows: Vec<_> = rows.rows::<(String, String, i64)>().unwrap().map(Result::unwrap).collect();
-            let distinct: BTreeSet<_> = rows.iter().cloned().collect();
-            assert_eq!(rows.len(), distinct.len(), "a report is one row");
-            if distinct.len() >= reports || Instant::now() > deadline {
-                return distinct;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    /// Every report that was acknowledged as published is in the log, and the history is the log.
-    async fn account(&self, report: &Value) {
-        let (log, live) = self.log().await;
-        let history = self.history(log.len()).await;
-        assert_eq!(history, log, "the history holds each report of the log, and nothing else");
-        let users = report["users"].as_array().unwrap();
-        let published = report["published_by_user"].as_array().unwrap();
-        assert_eq!(users.len(), published.len());
-        for (user, published) in users.iter().zip(published) {
-            let found = live.get(user.as_str().unwrap()).copied().unwrap_or_default();
-            assert!(found as u64 >= published.as_u64().unwrap(), "{user}: {published} published, {found} in the log");
-        }
     }
 }
 
@@ -175,10 +82,10 @@ async fn phones_see_what_they_must_and_nothing_accepted_is_lost() {
     let _turn = TURN.lock().await;
     let deployment = Deployment::start().await;
     let options = "--phones 60 --friends 10 --duration 30s --seed 11 --drop-rate 1 --report-every 2s";
-    let (said, report) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
+    let (said, report, acknowledged) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
     assert_clean(&said, &report);
     assert!(report["drops"].as_u64().unwrap() > 0, "{}", said.out);
-    deployment.account(&report).await;
+    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
     deployment.end().await;
 }
 
@@ -213,9 +120,9 @@ async fn recorded_ways_meet_and_part() {
     for file in &files {
         options.extend(["--trace", file.to_str().unwrap()]);
     }
-    let (said, report) = deployment.simulate(&options);
+    let (said, report, acknowledged) = deployment.simulate(&options);
     assert_clean(&said, &report);
     assert!(report["removals_received"].as_u64().unwrap() > 0, "nobody parted: {}", said.out);
-    deployment.account(&report).await;
+    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
     deployment.end().await;
 }

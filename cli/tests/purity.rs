@@ -20,6 +20,7 @@ const PURE: &[&str] = &[
     "fanout/src/progress.rs",
     "fanout/src/snapshot/format.rs",
     "gateway/src/deliveries.rs",
+    "gateway/src/drain.rs",
     "gateway/src/epochs.rs",
     "gateway/src/feed.rs",
     "gateway/src/frames.rs",

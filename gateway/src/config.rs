@@ -63,9 +63,11 @@ pub struct Config {
     /// Send buffer of a socket in bytes, 2 048 to 16 MiB (the kernel doubles it). What is in it can no longer be taken
     /// back.
     pub send_buffer_bytes: usize,
-    /// Clients that are told to go elsewhere come back spread over this time; ms, at most 600 000.
+    /// At a shutdown clients come back, to another gateway, spread over this time; ms, at most 600 000. Each is served
+    /// until its turn, if three times this is within the grace.
     pub drain_spread_ms: u32,
-    /// How long a shutdown waits for reports on their way and for clients to take leave; seconds, 1 to 600.
+    /// How long a shutdown may take: clients are told to go within a third of it, then reports on their way are waited
+    /// for; seconds, 1 to 600.
     pub grace_s: u32,
 }
 

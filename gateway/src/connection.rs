@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 use crate::deliveries::Reach;
+use crate::drain::Departure;
 use crate::entrance::Stream as ClientStream;
 use crate::events::refused;
 use crate::feed::Rest;
@@ -81,6 +82,8 @@ pub struct Connection {
     pub(crate) answers: FuturesUnordered<BoxFuture<'static, Answer>>,
     socket: WebSocketStream<ClientStream>,
     phase: Phase,
+    /// The gateway goes away. Boxed, because almost always there is none.
+    departure: Option<Box<Departure>>,
     may_read: bool,
     /// What comes cannot be read as frames any more.
     broken: bool,
@@ -109,6 +112,7 @@ impl Connection {
             gateway,
             socket,
             phase: Phase::Open,
+            departure: None,
             may_read: true,
             broken: false,
         })
@@ -145,10 +149,7 @@ impl Connection {
                 Event::Time => {}
                 Event::Drain => {
                     draining = true;
-                    if self.phase == Phase::Open {
-                        let grace_ms = i64::from(self.gateway.config.grace_s) * 1_000;
-                        self.phase = Phase::Draining(now.saturating_add(grace_ms / 2));
-                    }
+                    self.departure = Some(Box::new(self.depart(now)));
                 }
             }
         }
@@ -220,7 +221,20 @@ impl Connection {
         }
     }
 
+    /// The gateway goes away: when it is this client's turn.
+    fn depart(&self, now: i64) -> Departure {
+        let config = &self.gateway.config;
+        let (spread_ms, grace_ms) = (config.drain_spread_ms.into(), i64::from(config.grace_s) * 1_000);
+        let departure = Departure::new(now, rand::random_range(0..=spread_ms), spread_ms, grace_ms);
+        if self.joined.is_some() || self.joining.is_some() { departure } else { departure.at_once(now) }
+    }
+
     fn do_what_is_due(&mut self, now: i64) -> Option<()> {
+        if let (Phase::Open, Some(departure)) = (self.phase, &self.departure)
+            && now >= departure.bye_at
+        {
+            self.phase = Phase::Draining(departure.answers_until);
+        }
         match self.phase {
             Phase::Open => {
                 let due = self.session.due(now);
@@ -245,8 +259,8 @@ impl Connection {
             }
             Phase::Draining(until) => {
                 if now >= until || (self.joining.is_none() && self.answers.is_empty()) {
-                    let spread = rand::random_range(0..=self.gateway.config.drain_spread_ms);
-                    self.close(Bye::new(Refusal::Drain, Some(spread.into())), now);
+                    let reconnect_in_ms = self.departure.as_ref().map(|departure| departure.reconnect_in_ms(now));
+                    self.close(Bye::new(Refusal::Drain, reconnect_in_ms), now);
                 }
             }
             Phase::Closing(until, _) | Phase::Closed(until) => {
@@ -302,7 +316,8 @@ impl Connection {
             Phase::Open => {
                 let read_from = self.session.read_from();
                 let paused = if read_from > now { read_from } else { i64::MAX };
-                self.session.next_due().min(paused).min(ask_at.unwrap_or(i64::MAX))
+                let leaves_at = self.departure.as_ref().map_or(i64::MAX, |departure| departure.bye_at);
+                self.session.next_due().min(paused).min(ask_at.unwrap_or(i64::MAX)).min(leaves_at)
             }
             Phase::Draining(until) | Phase::Closing(until, _) | Phase::Closed(until) => until,
         };

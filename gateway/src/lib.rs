@@ -9,6 +9,7 @@
 //! | which deliveries count for one session? | [`feed`] | none |
 //! | what waits to be written, and in what order? | [`outbox`] | none |
 //! | from a record to the feeds | [`deliveries`] | none |
+//! | who is told when that the gateway goes away? | [`drain`] | none |
 //! | who comes in, and TLS | `entrance` | tokio, rustls |
 //! | sockets | `ws`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
 //! | the gateway's topic | `kafka` | rdkafka |
@@ -21,6 +22,7 @@
 mod config;
 mod connection;
 pub mod deliveries;
+pub mod drain;
 mod entrance;
 pub mod epochs;
 mod events;

@@ -15,7 +15,7 @@ use nearcast_schemas::codec::Codec;
 use nearcast_schemas::deployment::{Deployment, DeploymentError};
 use nearcast_schemas::topics::Topics;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError};
@@ -27,6 +27,8 @@ use crate::ws;
 
 /// Between two looks whether a topic is there.
 const TOPIC_PAUSE: Duration = Duration::from_millis(500);
+/// What serves the connections ends within this once they are gone; none of it has anything to finish.
+const BEHIND_ENDS_WITHIN: Duration = Duration::from_secs(3);
 
 /// What the gateway needs of the process that it runs in. Cheap to clone.
 #[derive(Clone)]
@@ -152,7 +154,7 @@ pub async fn run_on_both(
         () = behind.begun() => Ok(()),
     };
     behind.begin();
-    let joined = tasks.join(Duration::from_secs(config.grace_s.into())).await;
+    let joined = tasks.join(BEHIND_ENDS_WITHIN).await;
     served?;
     Ok(joined?)
 }
@@ -187,12 +189,13 @@ async fn serve(
     closing.begin();
     connections.close();
     let open = started.routes(|routes| routes.len());
-    let in_time = timeout(grace, connections.wait()).await.is_ok();
+    let ends_at = Instant::now() + grace;
+    let in_time = timeout_at(ends_at, connections.wait()).await.is_ok();
     tracing::info!(sessions = open, in_time, "gateway drained");
     if lost {
         return Err(Error::Producer);
     }
-    if let Err(unflushed) = ingest.flush(grace).await {
+    if let Err(unflushed) = ingest.flush(ends_at.saturating_duration_since(Instant::now())).await {
         tracing::warn!(error = %unflushed, "reports are left without an answer from the log");
     }
     Ok(())

@@ -34,7 +34,6 @@ use crate::simulate::run::{run_name, set_up, town};
 use crate::simulate::target;
 use crate::simulate::trust;
 use crate::simulate::view::Step;
-use crate::simulate::ws::Address;
 
 /// The table is drawn this often.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
@@ -57,14 +56,14 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
     let mut cast = town(run_name(), graph, centre, args.seed, SWITCHED_ON_PER_S);
     cast.names = (0..cast.users.len()).map(names::name).collect();
     let (target, stage) = target::embedded(settings, metrics.clone(), &signals).await?;
-    line(format_args!("gateway {}  api {}  seed {}", target.ws, target.api, args.seed));
+    line(format_args!("gateway {}  api {}  seed {}", target.ws.join(" "), target.api, args.seed));
     let over = stage.over().clone();
     let played = async {
         let tls = trust::client(None)?;
-        let address = Address::parse(&target.ws, &tls).map_err(anyhow::Error::msg)?;
+        let gateways = target.gateways(&tls)?;
         let api = Api::new(&target.api, &tls, Arc::clone(&sign))?;
         tokio::select! {
-            made = set_up(&address, &api, &cast, None) => made?,
+            made = set_up(&gateways, &api, &cast, None) => made?,
             () = over.begun() => return Ok(None),
         }
         let mut scene = Scene::of(cast.names[watched].clone());
@@ -82,7 +81,7 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
             embedded: true,
         };
         let watchers = Watchers { progress, window: Some((watched as u32, window)) };
-        let fleet = fleet::run(cast, &play, address, sign, watchers, &over);
+        let fleet = fleet::run(cast, &play, gateways, sign, watchers, &over);
         let show = show(&mut scene, steps, changes, &metrics, &over);
         let (report, shown) = tokio::join!(fleet, show);
         shown?;

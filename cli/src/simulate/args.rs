@@ -24,9 +24,10 @@ pub struct SimulateArgs {
     /// Against services of its own inside this process, without any server
     #[arg(long, conflicts_with_all = ["ws", "api"])]
     pub embedded: bool,
-    /// The gateway, or the balancer in front, ws:// or wss://; by default the configured gateway's own address
+    /// The gateway, or the balancer in front, ws:// or wss://; by default the configured gateway's own address. May be
+    /// repeated: phones begin spread over all of them, and one that loses its socket comes back to the next
     #[arg(long, value_name = "ws://HOST:PORT/v1/ws")]
-    pub ws: Option<String>,
+    pub ws: Vec<String>,
     /// The REST API, http:// or https://; by default the configured API's own address
     #[arg(long, value_name = "http://HOST:PORT")]
     pub api: Option<String>,
@@ -69,6 +70,9 @@ pub struct SimulateArgs {
     /// Writes the report as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Writes each report that was acknowledged as being in the log: user,device,n
+    #[arg(long, value_name = "FILE")]
+    pub acknowledged: Option<PathBuf>,
 }
 
 /// A place of the command line. `Debug` leaves the coordinates out.
@@ -129,6 +133,8 @@ mod tests {
         assert_eq!((args.trace.len(), args.speed, args.phones_per_trace), (2, 20.0, 4));
         let args = parse("--embedded --centre -90,180").unwrap();
         assert!(args.embedded && args.centre.0.lat_deg() == -90.0);
+        let args = parse("--ws ws://a/v1/ws --ws ws://b/v1/ws --acknowledged a.csv").unwrap();
+        assert_eq!(args.ws, ["ws://a/v1/ws", "ws://b/v1/ws"]);
     }
 
     #[test]

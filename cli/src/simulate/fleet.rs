@@ -88,7 +88,7 @@ pub(crate) struct Watchers {
 pub(crate) async fn run(
     cast: Cast,
     play: &Play,
-    address: Address,
+    gateways: Vec<Address>,
     sign: Sign,
     watchers: Watchers,
     shutdown: &Shutdown,
@@ -99,7 +99,7 @@ pub(crate) async fn run(
     let indices = cast.users.iter().cloned().zip(0..).collect();
     let common = Arc::new(Common {
         clock,
-        address,
+        gateways,
         sign,
         indices,
         play: play.clone(),

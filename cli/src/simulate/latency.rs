@@ -65,6 +65,8 @@ pub(crate) struct Latencies {
     pub(crate) appearance: Times,
     /// From the first byte of a connection to `welcome`.
     pub(crate) connect_to_welcome: Times,
+    /// From the end of a connection by the server, or by what lies between, to the next `welcome`.
+    pub(crate) away: Times,
 }
 
 /// The stages of the way, and what surrounds it.
@@ -77,6 +79,7 @@ pub(crate) struct Stages {
     pub(crate) ack_to_friend: Quantiles,
     pub(crate) appearance: Quantiles,
     pub(crate) connect_to_welcome: Quantiles,
+    pub(crate) away: Quantiles,
 }
 
 impl Latencies {
@@ -113,6 +116,7 @@ impl Latencies {
             ack_to_friend: self.ack_to_friend.quantiles(),
             appearance: self.appearance.quantiles(),
             connect_to_welcome: self.connect_to_welcome.quantiles(),
+            away: self.away.quantiles(),
         }
     }
 }

@@ -126,8 +126,12 @@ pub(crate) struct Ledger {
     latencies: Latencies,
     tally: Tally,
     connected: Vec<bool>,
+    /// When the server ended the phone's last connection, while there is no next one.
+    lost_at: Vec<Option<Micros>>,
     /// Of each phone, the reports acknowledged as published.
     published: Vec<u64>,
+    /// Of each phone, the numbers of the reports acknowledged as being in the log, now or late.
+    in_log: Vec<Vec<i64>>,
 }
 
 impl Ledger {
@@ -138,7 +142,9 @@ impl Ledger {
             latencies: Latencies::default(),
             tally: Tally::default(),
             connected: vec![false; friends.len()],
+            lost_at: vec![None; friends.len()],
             published: vec![0; friends.len()],
+            in_log: vec![Vec::new(); friends.len()],
         }
     }
 
@@ -155,6 +161,9 @@ impl Ledger {
                 self.tally.connects += 1;
                 self.connected[phone as usize] = true;
                 self.latencies.connect_to_welcome.note(took);
+                if let Some(lost_at) = self.lost_at[phone as usize].take() {
+                    self.latencies.away.note(at - lost_at);
+                }
                 self.audit.welcomed(phone, terms, at);
             }
             Event::Listed { changes, reset, in_reset, awaits_parts } => {
@@ -173,6 +182,7 @@ impl Ledger {
                 self.tally.drops += u64::from(by == By::Fault);
                 self.tally.losses += u64::from(by == By::Server);
                 self.connected[phone as usize] = false;
+                self.lost_at[phone as usize] = (by == By::Server).then_some(at);
                 self.audit.lost(phone);
             }
             Event::Failed { code } => *self.tally.errors.entry(code).or_default() += 1,
@@ -182,6 +192,9 @@ impl Ledger {
     }
 
     fn answered(&mut self, phone: u32, n: i64, answer: Answer, at: Micros) {
+        if matches!(answer, Answer::AcceptedLate | Answer::Accepted(Outcome::Published | Outcome::Stored)) {
+            self.in_log[phone as usize].push(n);
+        }
         let fate = match answer {
             Answer::Accepted(Outcome::Published) => {
                 self.tally.published += 1;
@@ -256,6 +269,11 @@ impl Ledger {
     /// Of each phone, the reports acknowledged as published.
     pub(crate) fn published(&self) -> &[u64] {
         &self.published
+    }
+
+    /// Of each phone, the numbers of the reports acknowledged as being in the log.
+    pub(crate) fn in_log(&self) -> &[Vec<i64>] {
+        &self.in_log
     }
 
     /// Where the run stands.
@@ -342,6 +360,7 @@ mod tests {
         }
         assert_eq!((ledger.tally().stored, ledger.tally().unacknowledged()), (3, 0));
         assert_eq!(ledger.published(), [0, 1]);
+        assert_eq!(ledger.in_log(), [vec![], vec![0, 2, 3, 5]]);
         assert_eq!(ledger.latencies().stages().report_to_ack.samples, 1);
     }
 
@@ -384,5 +403,10 @@ mod tests {
         let tally = ledger.tally();
         assert_eq!((tally.connects, tally.drops, tally.losses, tally.errors.get("drain")), (2, 1, 1, Some(&1)));
         assert_eq!(ledger.progress(0).connected, 0);
+        for phone in 0..2 {
+            tell(&mut ledger, 1_501, phone, Event::Welcomed { terms: TERMS, took: 5 });
+        }
+        let away = ledger.latencies().stages().away;
+        assert_eq!((away.samples, away.max), (1, 1.5), "only whom the server left");
     }
 }

@@ -29,10 +29,16 @@ const WELCOME_WITHIN: Duration = Duration::from_secs(20);
 /// Signs a token for a user id.
 pub(crate) type Sign = Arc<dyn Fn(&str) -> Result<String, String> + Send + Sync>;
 
+/// The installation of a user's phone.
+pub(crate) fn device_of(user: &str) -> String {
+    format!("{user}-phone")
+}
+
 /// What all phones of a run share.
 pub(crate) struct Common {
     pub(crate) clock: Clock,
-    pub(crate) address: Address,
+    /// One at least.
+    pub(crate) gateways: Vec<Address>,
     pub(crate) sign: Sign,
     /// Indices by user id.
     pub(crate) indices: HashMap<String, u32>,
@@ -52,6 +58,8 @@ pub(crate) type Window = UnboundedSender<Step>;
 pub(crate) struct Phone {
     common: Arc<Common>,
     index: u32,
+    /// The gateway that it connects to.
+    gateway: usize,
     user: String,
     device: String,
     mover: Mover,
@@ -91,8 +99,9 @@ impl Phone {
         // The streams of movement and faults lie below.
         rng.set_stream((2 << 32) + u64::from(index));
         let faults = Faults::new(common.play.seed, index, common.play.drop_rate);
-        let device = format!("{user}-phone");
-        Self { common, index, user, device, mover, faults, rng, n: 0, outbox: Outbox::default(), window }
+        let device = device_of(&user);
+        let gateway = index as usize;
+        Self { common, index, gateway, user, device, mover, faults, rng, n: 0, outbox: Outbox::default(), window }
     }
 
     /// Lives until the run ends.
@@ -107,6 +116,8 @@ impl Phone {
         loop {
             let lived = self.live().await;
             failed = if lived.is_ok() { 0 } else { failed + 1 };
+            // Whoever drops the socket itself comes back to where it was.
+            self.gateway += usize::from(!matches!(lived, Ok(End::Fault(_))));
             let wait = match lived {
                 Ok(End::Finished) => return,
                 Ok(End::Bye(bye)) if !bye.reconnect => {
@@ -178,8 +189,9 @@ impl Phone {
 
     /// Opens a socket and is welcomed.
     async fn connect(&mut self, token: &str) -> Result<(Socket, Welcome), String> {
-        // Every fourth phone is a browser.
-        let mut socket = Socket::open(&self.common.address, token, self.index % 4 == 3).await?;
+        // Every fourth phone is a browser, at each of two gateways too.
+        let gateways = &self.common.gateways;
+        let mut socket = Socket::open(&gateways[self.gateway % gateways.len()], token, self.index % 8 >= 6).await?;
         match timeout(WELCOME_WITHIN, self.hello(&mut socket)).await {
             Ok(welcome) => Ok((socket, welcome?)),
             Err(_) => Err("no_welcome".to_owned()),

@@ -104,6 +104,9 @@ pub(crate) struct Report {
     /// User ids by index, and the reports of each that were acknowledged as published.
     pub(crate) users: Vec<String>,
     pub(crate) published_by_user: Vec<u64>,
+    /// The numbers of those that were acknowledged as being in the log, now or late.
+    #[serde(skip)]
+    pub(crate) in_log_by_user: Vec<Vec<i64>>,
 }
 
 impl Report {
@@ -171,6 +174,7 @@ impl Report {
             examples: findings.examples.to_vec(),
             users: facts.users,
             published_by_user: ledger.published().to_vec(),
+            in_log_by_user: ledger.in_log().to_vec(),
         }
     }
 
@@ -249,6 +253,7 @@ impl Report {
         row("ack to friend", quantiles(&self.stages_ms.ack_to_friend));
         row("appearance", quantiles(&self.stages_ms.appearance));
         row("connect to welcome", quantiles(&self.stages_ms.connect_to_welcome));
+        row("loss to welcome", quantiles(&self.stages_ms.away));
         if !self.errors.is_empty() {
             let errors: Vec<String> = self.errors.iter().map(|(code, count)| format!("{code} {count}")).collect();
             row("errors", errors.join(", "));

@@ -20,7 +20,7 @@ use super::http::Api;
 use super::ledger::Progress;
 use super::movement::Walker;
 use super::mover::Mover;
-use super::phone::Sign;
+use super::phone::{Sign, device_of};
 use super::report::Report;
 use super::target::{self, Stage, Target};
 use super::traces::Trace;
@@ -45,7 +45,7 @@ pub async fn run(args: SimulateArgs, settings: Settings, metrics: Metrics, signa
     let (target, stage) = if args.embedded {
         target::embedded(settings, metrics, &signals).await?
     } else {
-        (target::deployment(&settings, args.ws.as_deref(), args.api.as_deref()), Stage::none(&signals))
+        (target::deployment(&settings, &args.ws, args.api.as_deref()), Stage::none(&signals))
     };
     let played = play(&args, cast, duration, &target, sign, stage.over()).await;
     // The services drain whether the run went well or not; a service that failed is why the run did.
@@ -54,6 +54,9 @@ pub async fn run(args: SimulateArgs, settings: Settings, metrics: Metrics, signa
     say(report.table().trim_end());
     if let Some(file) = &args.json {
         write(file, &report)?;
+    }
+    if let Some(file) = &args.acknowledged {
+        write_acknowledged(file, &report).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     if report.passed() { Ok(()) } else { Err(anyhow!("the audit: {}", report.sentence()).into()) }
 }
@@ -67,15 +70,16 @@ async fn play(
     over: &Shutdown,
 ) -> anyhow::Result<Report> {
     let tls = trust::client(args.ca.as_deref())?;
-    let address = Address::parse(&target.ws, &tls).map_err(anyhow::Error::msg)?;
+    let gateways = target.gateways(&tls)?;
     let api = Api::new(&target.api, &tls, Arc::clone(&sign))?;
     let whose = if args.embedded { "embedded services" } else { "a deployment" };
-    say(&format!("run {}: seed {}, {} phones, {whose} at {}", cast.run, args.seed, cast.users.len(), target.ws));
+    let (phones, at) = (cast.users.len(), target.ws.join(", "));
+    say(&format!("run {}: seed {}, {phones} phones, {whose} at {at}", cast.run, args.seed));
     if args.sabotage && args.report_every <= args.slack + Duration::from_secs(1) {
         say("note: at this rate a dropped update is often replaced before the slack is over; use --report-every 5s");
     }
     tokio::select! {
-        made = set_up(&address, &api, &cast, args.radius) => made?,
+        made = set_up(&gateways, &api, &cast, args.radius) => made?,
         () = over.begun() => bail!("interrupted while users and friendships were made"),
     }
     let play = Play {
@@ -90,14 +94,16 @@ async fn play(
     };
     let (progress, watched) = watch::channel(Progress::default());
     let telling = tokio::spawn(console::tell(watched));
-    let report = fleet::run(cast, &play, address, sign, Watchers { progress, window: None }, over).await;
+    let report = fleet::run(cast, &play, gateways, sign, Watchers { progress, window: None }, over).await;
     telling.await.context("the progress could not be shown")?;
     report
 }
 
-/// A look at the gateway's certificate, users, friendships, and a look at whether they are there.
-pub(crate) async fn set_up(gateway: &Address, api: &Api, cast: &Cast, radius_m: Option<u32>) -> anyhow::Result<()> {
-    gateway.check().await?;
+/// A look at the gateways' certificates, users, friendships, and a look at whether they are there.
+pub(crate) async fn set_up(gateways: &[Address], api: &Api, cast: &Cast, radius_m: Option<u32>) -> anyhow::Result<()> {
+    for gateway in gateways {
+        gateway.check().await?;
+    }
     let pairs = graph::scattered(&cast.friends);
     let began = std::time::Instant::now();
     let (users, friendships) = (cast.users.len(), pairs.len());
@@ -165,6 +171,17 @@ fn played_after(cast: &Cast) -> Option<Duration> {
 fn write(file: &Path, report: &Report) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     std::fs::write(file, json + "\n").with_context(|| format!("the report could not be written to {}", file.display()))
+}
+
+fn write_acknowledged(file: &Path, report: &Report) -> anyhow::Result<()> {
+    let mut rows = csv::Writer::from_path(file)?;
+    for (user, numbers) in report.users.iter().zip(&report.in_log_by_user) {
+        let device = device_of(user);
+        for n in numbers {
+            rows.serialize((user, &device, n))?;
+        }
+    }
+    Ok(rows.flush()?)
 }
 
 #[cfg(test)]

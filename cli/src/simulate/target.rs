@@ -4,11 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use nearcast_runtime::auth::Signer;
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_runtime::telemetry::Metrics;
+use rustls::ClientConfig;
 
 use super::phone::Sign;
+use super::ws::Address;
 use crate::failure::Failure;
 use crate::services::{self, Running};
 use crate::settings::Settings;
@@ -21,10 +24,20 @@ const DIGEST_EVERY: Duration = Duration::from_secs(3);
 
 /// Where clients find a deployment.
 pub(crate) struct Target {
-    /// The gateway's URL.
-    pub(crate) ws: String,
+    /// The gateways' URLs, one at least.
+    pub(crate) ws: Vec<String>,
     /// The API's base URL.
     pub(crate) api: String,
+}
+
+impl Target {
+    /// The gateways.
+    ///
+    /// # Errors
+    /// What a URL must be.
+    pub(crate) fn gateways(&self, tls: &Arc<ClientConfig>) -> anyhow::Result<Vec<Address>> {
+        self.ws.iter().map(|url| Address::parse(url, tls).map_err(|error| anyhow!(error))).collect()
+    }
 }
 
 /// Services of our own, and the signal that ends a run.
@@ -89,14 +102,16 @@ pub(crate) async fn embedded(
         failed.begun().await;
         ends.begin();
     });
-    let target = Target { ws: format!("ws://{}/v1/ws", addresses.gateway), api: format!("http://{}", addresses.api) };
+    let ws = vec![format!("ws://{}/v1/ws", addresses.gateway)];
+    let target = Target { ws, api: format!("http://{}", addresses.api) };
     Ok((target, Stage { services: Some(Services { running, shutdown }), over }))
 }
 
 /// The deployment at these URLs, or where the configuration says that it listens.
-pub(crate) fn deployment(settings: &Settings, ws: Option<&str>, api: Option<&str>) -> Target {
+pub(crate) fn deployment(settings: &Settings, ws: &[String], api: Option<&str>) -> Target {
+    let own = || vec![format!("ws://{}/v1/ws", reachable(settings.gateway.listen))];
     Target {
-        ws: ws.map_or_else(|| format!("ws://{}/v1/ws", reachable(settings.gateway.listen)), str::to_owned),
+        ws: if ws.is_empty() { own() } else { ws.to_vec() },
         api: api.map_or_else(|| format!("http://{}", reachable(settings.api.listen)), str::to_owned),
     }
 }
@@ -127,11 +142,12 @@ mod tests {
     #[test]
     fn the_configured_addresses_are_the_default() {
         let settings = Settings::from_variables(std::iter::empty()).unwrap();
-        let target = deployment(&settings, None, None);
-        assert_eq!(target.ws, "ws://127.0.0.1:7400/v1/ws");
+        let target = deployment(&settings, &[], None);
+        assert_eq!(target.ws, ["ws://127.0.0.1:7400/v1/ws"]);
         assert_eq!(target.api, "http://127.0.0.1:7410");
-        let target = deployment(&settings, Some("ws://h/v1/ws"), Some("http://a"));
-        assert_eq!((target.ws.as_str(), target.api.as_str()), ("ws://h/v1/ws", "http://a"));
+        let ws = ["ws://h/v1/ws".to_owned(), "ws://i/v1/ws".to_owned()];
+        let target = deployment(&settings, &ws, Some("http://a"));
+        assert_eq!((target.ws.as_slice(), target.api.as_str()), (ws.as_slice(), "http://a"));
     }
 
     #[test]

@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 mod ownership;
-mod phones;
 mod report;
 #[path = "../run/mod.rs"]
 mod run;
@@ -18,8 +17,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ownership::Watch;
-use phones::Phones;
 use report::{Kill, Report};
+use run::phones::Phones;
 use services::Services;
 
 /// The name of the short run among the tests.
@@ -88,11 +87,26 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
+impl Plan {
+    /// Of the phones.
+    fn options(&self, services: &Services) -> Vec<String> {
+        vec![
+            format!("--ws=ws://{}/v1/ws", services.ws),
+            format!("--api=http://{}", services.api),
+            format!("--friends={}", self.friends),
+            format!("--report-every={}", self.report_every),
+            format!("--slack={}s", self.slack.as_secs()),
+            format!("--seed={}", self.seed),
+            format!("--duration={}s", (self.every * (self.kills + 1)).as_secs()),
+        ]
+    }
+}
+
 /// Runs a plan and reports what came of it; whether all went well.
 async fn play(plan: Plan, file: &str) -> bool {
     let mut services = Services::start(plan).await;
     let watch = Watch::start(&services.stack, plan.partitions);
-    let phones = Phones::start(&services, plan);
+    let phones = Phones::start(plan.phones, &plan.options(&services));
     let mut kills = Vec::new();
     for number in 0..plan.kills {
         tokio::time::sleep((phones.complete + plan.every * (number + 1)).saturating_duration_since(Instant::now()))

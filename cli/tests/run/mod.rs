@@ -1,5 +1,8 @@
 //! Runs the real binary.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::print_stdout)]
+
+pub mod phones;
+pub mod records;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
@@ -95,10 +98,20 @@ impl Running {
         }
     }
 
-    /// Asks it to end, and returns its status and everything it logged.
-    pub fn stop(mut self) -> (i32, String) {
+    /// Sends it a signal, such as `-STOP`.
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Asks it to end, and returns its status and everything it logged.
+    pub fn stop(self) -> (i32, String) {
+        self.signal("-TERM");
+        self.ended()
+    }
+
+    /// Waits for its end, and returns its status and everything it logged.
+    pub fn ended(mut self) -> (i32, String) {
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         self.seen.extend(self.lines.iter());
         let mut out = String::new();

@@ -4,12 +4,16 @@
 mod absent;
 mod api;
 mod bad_input;
+mod broker;
+mod counted;
 mod deliveries;
+mod departures;
 mod drain;
 mod limits;
 mod log;
 mod meanwhile;
 mod notices;
+mod outage;
 mod phone;
 mod proxies;
 mod real;

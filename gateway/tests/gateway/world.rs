@@ -133,8 +133,18 @@ pub fn redis_at(url: String, deployment: &Deployment, readiness: &Readiness) -> 
 
 /// What a gateway needs.
 pub fn parts(kafka: Kafka, deployment: Deployment, cache: Arc<dyn Cache>, readiness: Readiness) -> Parts {
+    parts_with(&ingest_config(), kafka, deployment, cache, readiness)
+}
+
+fn parts_with(
+    ingest: &IngestConfig,
+    kafka: Kafka,
+    deployment: Deployment,
+    cache: Arc<dyn Cache>,
+    readiness: Readiness,
+) -> Parts {
     let codec = Codec::default();
-    let ingest = Ingest::new(&ingest_config(), &deployment, codec.clone(), &kafka, cache.clone()).unwrap();
+    let ingest = Ingest::new(ingest, &deployment, codec.clone(), &kafka, cache.clone()).unwrap();
     Parts {
         deployment,
         codec,
@@ -177,7 +187,18 @@ impl World {
     /// A gateway on a cluster that has its topics.
     pub async fn on(
         kafka: Kafka,
+        deployment: Deployment,
+        change: impl FnOnce(&mut Config, &mut Deployment),
+        cache: impl FnOnce(&Deployment, &Readiness) -> Arc<dyn Cache>,
+    ) -> Self {
+        Self::on_with(kafka, deployment, ingest_config(), change, cache).await
+    }
+
+    /// The same whose write path differs.
+    pub async fn on_with(
+        kafka: Kafka,
         mut deployment: Deployment,
+        ingest: IngestConfig,
         change: impl FnOnce(&mut Config, &mut Deployment),
         cache: impl FnOnce(&Deployment, &Readiness) -> Arc<dyn Cache>,
     ) -> Self {
@@ -188,7 +209,7 @@ impl World {
 
         let readiness = Readiness::default();
         let cache = cache(&deployment, &readiness);
-        let parts = parts(kafka.clone(), deployment, cache.clone(), readiness);
+        let parts = parts_with(&ingest, kafka.clone(), deployment, cache.clone(), readiness);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let admin_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

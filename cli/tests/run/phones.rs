@@ -1,4 +1,4 @@
-//! The phones: `nearcast simulate` as a process, with its verdict.
+//! Phones beside what is done to the services: `nearcast simulate` as a process, with its verdict.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::Plan;
-use crate::run::nearcast;
-use crate::services::Services;
+use super::nearcast;
 
 /// Phones are switched on at this rate, see `nearcast simulate`.
 const SWITCHED_ON_PER_S: f64 = 50.0;
@@ -24,23 +22,12 @@ pub struct Phones {
 }
 
 impl Phones {
-    /// Starts it, and waits until users and friendships are made.
-    pub fn start(services: &Services, plan: Plan) -> Self {
+    /// Starts so many with further options, and waits until users and friendships are made.
+    pub fn start(phones: u32, options: &[String]) -> Self {
         let json = tempfile::NamedTempFile::new().unwrap();
-        let args = [
-            "simulate".to_owned(),
-            format!("--ws=ws://{}/v1/ws", services.ws),
-            format!("--api=http://{}", services.api),
-            format!("--phones={}", plan.phones),
-            format!("--friends={}", plan.friends),
-            format!("--report-every={}", plan.report_every),
-            format!("--slack={}s", plan.slack.as_secs()),
-            format!("--seed={}", plan.seed),
-            format!("--duration={}s", (plan.every * (plan.kills + 1)).as_secs()),
-            format!("--json={}", json.path().display()),
-        ];
-        let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        let mut child = nearcast(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = nearcast(&["simulate"]);
+        command.arg(format!("--phones={phones}")).arg("--json").arg(json.path()).args(options);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         loop {
             let line = lines.next().expect("users and friendships are made").unwrap();
@@ -49,7 +36,7 @@ impl Phones {
                 break;
             }
         }
-        let complete = Instant::now() + Duration::from_secs_f64(f64::from(plan.phones) / SWITCHED_ON_PER_S);
+        let complete = Instant::now() + Duration::from_secs_f64(f64::from(phones) / SWITCHED_ON_PER_S);
         let told = std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 println!("{line}");
