@@ -4,7 +4,7 @@
 #   stack   what runs the local stack: a JDK 17, Redis, the jars of Kafka and Cassandra
 #   cluster what runs the local cluster: the same, a balancer and openssl
 #   tools   what `make check` needs besides: cargo-deny, cargo-machete
-# Without a word: build and cluster, and what the tests need besides. Quick when nothing is missing.
+# Without a word: build and cluster, and what the tests need besides, with the libraries of the test's clients. Quick when nothing is missing.
 set -euo pipefail
 # shellcheck source=infra/local/where.sh
 source "$(dirname "$0")/where.sh"
@@ -42,10 +42,12 @@ cluster_packages() {
   need socat socat
 }
 
-# Recordings for the simulated phones come from a Python package, the README's session uses an npm one.
+# Recordings for the simulated phones come from a Python package, the README's session uses an npm one; tests/clients.sh
+# has clients in both, and one in a browser.
 test_packages() {
   need pip3 python3-pip
   need npx npm
+  need chromium chromium
 }
 
 # Debian starts a server that it installs. policy-rc.d is its own way of saying no; whatever was there
@@ -138,6 +140,30 @@ cargo_tool() {
     cargo install --quiet --locked --root "$local_dir/tools" --version "$2" "$1"
 }
 
+# fetched DIR NAME FILE COMMAND...: runs a command that fills a directory with what FILE asks for, once for each content.
+fetched() {
+  local to=$1 name=$2 stamp
+  stamp=$(sha256sum <"$3")
+  [[ $(cat "$to/.stamp" 2>/dev/null) == "$stamp" ]] && return 0
+  echo "fetching $name for tests/clients.sh"
+  rm -rf "$to"
+  "${@:4}" >"$local_dir/clients.log" 2>&1 || {
+    tail -n 15 "$local_dir/clients.log" >&2
+    echo "could not fetch $name; the whole output is in $local_dir/clients.log" >&2
+    exit 1
+  }
+  echo "$stamp" >"$to/.stamp"
+}
+
+# The libraries of the clients. --target keeps Python's away from the system's own.
+clients() {
+  local from=$root/tests/clients
+  fetched "$local_dir/clients/python" "Python packages" "$from/requirements.txt" \
+    pip3 install --no-input --disable-pip-version-check --target "$local_dir/clients/python" -r "$from/requirements.txt"
+  fetched "$from/node_modules" "npm packages" "$from/package-lock.json" \
+    npm ci --prefix "$from" --no-audit --no-fund
+}
+
 what=${1:-all}
 case $what in
   all | build | stack | cluster | tools) ;;
@@ -161,6 +187,7 @@ if [[ $what == all || $what == stack || $what == cluster ]]; then
   jars kafka libs
   jars cassandra lib
 fi
+if [[ $what == all ]]; then clients; fi
 if [[ $what != stack ]]; then check_cargo; fi
 if [[ $what == tools ]]; then
   cargo_tool cargo-deny "$cargo_deny_version"
