@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::entrance::{Files, ForwardedHeader, Networks, ProxyProtocol};
+use crate::feed;
 use crate::session::Rules;
 
 /// The section `[gateway]` of the configuration.
@@ -48,6 +49,8 @@ pub struct Config {
     /// Changes within this time of the last ones become one frame; ms, at most 1 000. A client that was idle gets its
     /// first change at once.
     pub coalesce_ms: u32,
+    /// What waits for one client may take this much memory, bytes, 64 KiB to 1 GiB; of more, it gets a whole list in place.
+    pub waiting_bytes: u32,
     /// A reset that does not come within this time is asked for again; seconds, 1 to 600.
     pub reset_wait_s: u32,
     /// Answers of one client that wait for Kafka or the API; beyond it nothing more is read from it. At least 1.
@@ -110,6 +113,7 @@ impl Config {
             ("message_bytes", (1_024..=16 << 20).contains(&self.message_bytes), "1024 to 16777216"),
             ("messages_per_s", (1..=10_000).contains(&self.messages_per_s), "1 to 10000"),
             ("coalesce_ms", self.coalesce_ms <= 1_000, "at most 1000"),
+            ("waiting_bytes", (64 << 10..=1 << 30).contains(&self.waiting_bytes), "65536 to 1073741824"),
             ("reset_wait_s", seconds(self.reset_wait_s), "1 to 600"),
             ("max_unanswered", self.max_unanswered >= 1, "at least 1"),
             ("max_connections", self.max_connections >= 1, "at least 1"),
@@ -127,6 +131,15 @@ impl Config {
     pub(crate) fn tls_files(&self) -> Option<Files> {
         let given = !self.tls_certificate.as_os_str().is_empty();
         given.then(|| Files { certificate: self.tls_certificate.clone(), key: self.tls_key.clone() })
+    }
+
+    /// What holds for every feed.
+    pub(crate) fn feed_rules(&self) -> feed::Rules {
+        feed::Rules {
+            window_ms: self.coalesce_ms.into(),
+            reset_wait_ms: i64::from(self.reset_wait_s) * 1_000,
+            waiting_bytes: usize::try_from(self.waiting_bytes).unwrap_or(usize::MAX),
+        }
     }
 
     /// What holds for every connection of a deployment whose quiet sessions say presence this often.
@@ -165,6 +178,7 @@ mod tests {
             message_bytes: 131_072,
             messages_per_s: 20,
             coalesce_ms: 20,
+            waiting_bytes: 8 << 20,
             reset_wait_s: 10,
             max_unanswered: 256,
             max_connections: 100_000,
@@ -195,6 +209,7 @@ mod tests {
         check(|c| c.message_bytes = 1_023, "message_bytes");
         check(|c| c.messages_per_s = 0, "messages_per_s");
         check(|c| c.coalesce_ms = 1_001, "coalesce_ms");
+        check(|c| c.waiting_bytes = 1_000, "waiting_bytes");
         check(|c| c.reset_wait_s = 0, "reset_wait_s");
         check(|c| c.max_unanswered = 0, "max_unanswered");
         check(|c| c.max_connections = 0, "max_connections");

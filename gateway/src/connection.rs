@@ -8,8 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, Stream, StreamExt};
 use nearcast_runtime::auth::Claims;
 use nearcast_runtime::clock;
 use nearcast_runtime::lifecycle::Shutdown;
@@ -17,15 +15,13 @@ use nearcast_schemas::internal::FriendRequest;
 use nearcast_schemas::refusal::Refusal;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Sleep, sleep_until, timeout};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::CapacityError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data};
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 
 use crate::deliveries::Reach;
 use crate::drain::Departure;
-use crate::entrance::Stream as ClientStream;
 use crate::events::refused;
 use crate::feed::Rest;
 use crate::frames::{Bye, ErrorMessage, Format, Kind, ServerMessage};
@@ -35,12 +31,14 @@ use crate::link::Link;
 use crate::outbox::Next;
 use crate::reports::Answer;
 use crate::session::{Reaction, Session};
+use crate::socket::Socket;
 use crate::ws::{LINGER, discard};
 
 /// While more answers than this wait to be written, nothing is read: who does not read is not listened to.
 const CONTROL_LIMIT: usize = 64;
-/// Most frames that are handed to the socket before it has taken them.
-const FRAMES_AT_ONCE: usize = 16;
+/// Frames are one write up to this many bytes. More is not handed out before the client's system has taken it: what is
+/// unsent is beyond the reach of notices, and is not conflated.
+const BYTES_AT_ONCE: usize = 4_096;
 /// Most friends whom a session may mute: as many as a user can have.
 const MAX_MUTED: usize = 5_000;
 
@@ -79,8 +77,9 @@ pub struct Connection {
     pub(crate) session: Session,
     pub(crate) joining: Option<Box<Joining>>,
     pub(crate) joined: Option<Joined>,
-    pub(crate) answers: FuturesUnordered<BoxFuture<'static, Answer>>,
-    socket: WebSocketStream<ClientStream>,
+    /// What is on its way, in the order of the questions.
+    pub(crate) answers: Vec<BoxFuture<'static, Answer>>,
+    socket: Socket,
     phase: Phase,
     /// The gateway goes away. Boxed, because almost always there is none.
     departure: Option<Box<Departure>>,
@@ -91,12 +90,7 @@ pub struct Connection {
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(
-        gateway: Arc<Gateway>,
-        socket: WebSocketStream<ClientStream>,
-        claims: Claims,
-        format: Format,
-    ) -> Box<Self> {
+    pub fn new(gateway: Arc<Gateway>, socket: Socket, claims: Claims, format: Format) -> Box<Self> {
         let now = gateway.now();
         let link = Link::new(gateway.feed());
         link.feed(|feed| feed.set_issued_at(claims.iat));
@@ -108,7 +102,7 @@ impl Connection {
             link,
             joining: None,
             joined: None,
-            answers: FuturesUnordered::new(),
+            answers: Vec::new(),
             gateway,
             socket,
             phase: Phase::Open,
@@ -120,8 +114,6 @@ impl Connection {
 
     /// Serves the client until either end closes. Boxed, because a future keeps what is moved into it twice.
     pub async fn run(mut self: Box<Self>, shutdown: Shutdown) {
-        let link = self.link.clone();
-        let mut woken = pin!(link.woken());
         let mut drain = pin!(shutdown.begun());
         let mut sleep = pin!(sleep_until(self.gateway.instant(0)));
         let mut draining = false;
@@ -131,7 +123,7 @@ impl Connection {
                 if !draining && drain.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Event::Drain);
                 }
-                if woken.as_mut().poll(cx).is_ready() {
+                if self.link.poll_woken(cx).is_ready() {
                     return Poll::Ready(Event::Woken);
                 }
                 self.poll_event(cx, sleep.as_mut())
@@ -145,8 +137,7 @@ impl Connection {
                 Event::Flushed => self.session.taken(),
                 Event::Step(step) => self.on_step(step, now),
                 Event::Answer(answer) => self.on_answer(answer, now),
-                Event::Woken => woken.set(link.woken()),
-                Event::Time => {}
+                Event::Woken | Event::Time => {}
                 Event::Drain => {
                     draining = true;
                     self.departure = Some(Box::new(self.depart(now)));
@@ -154,19 +145,19 @@ impl Connection {
             }
         }
         if self.broken {
-            let stream = self.socket.get_mut();
+            let stream = self.socket.stream();
             // The client may still be sending what was too large; it should get to read why that was pointless.
             if matches!(timeout(LINGER, stream.shutdown()).await, Ok(Ok(()))) {
                 let _ = timeout(LINGER, discard(stream)).await;
             }
         } else {
-            self.socket.get_mut().farewell();
+            self.socket.stream().farewell();
         }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, sleep: Pin<&mut Sleep>) -> Poll<Event> {
         if self.session.is_unread()
-            && let Poll::Ready(flushed) = Pin::new(&mut self.socket).poll_flush(cx)
+            && let Poll::Ready(flushed) = self.socket.poll_flush(cx)
         {
             return Poll::Ready(if flushed.is_ok() { Event::Flushed } else { Event::Gone });
         }
@@ -175,11 +166,11 @@ impl Connection {
         {
             return Poll::Ready(Event::Step(step));
         }
-        if let Poll::Ready(Some(answer)) = self.answers.poll_next_unpin(cx) {
+        if let Poll::Ready(answer) = self.poll_answers(cx) {
             return Poll::Ready(Event::Answer(answer));
         }
         if self.may_read
-            && let Poll::Ready(read) = Pin::new(&mut self.socket).poll_next(cx)
+            && let Poll::Ready(read) = self.socket.poll_next(cx)
         {
             return Poll::Ready(match read {
                 Some(Ok(message)) => Event::Frame(message),
@@ -191,14 +182,29 @@ impl Connection {
         Poll::Ready(Event::Time)
     }
 
+    /// The oldest answer that is here.
+    fn poll_answers(&mut self, cx: &mut Context<'_>) -> Poll<Answer> {
+        for (at, answer) in self.answers.iter_mut().enumerate() {
+            if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+                drop(self.answers.remove(at));
+                if self.answers.is_empty() {
+                    self.answers = Vec::new();
+                }
+                return Poll::Ready(answer);
+            }
+        }
+        Poll::Pending
+    }
+
     /// Does all that can be done now, and says until when to wait. None: it is over.
     fn turn(&mut self) -> Option<i64> {
         loop {
             let now = self.gateway.now();
-            let open = self.phase == Phase::Open;
+            // Who takes nothing needs no whole list now.
+            let may_ask = self.phase == Phase::Open && !self.session.is_unread();
             let (ending, mode, ask) = self.link.feed(|feed| {
                 feed.attend();
-                (feed.ending(), feed.take_mode(), open && feed.take_ask(now))
+                (feed.ending(), feed.take_mode(), may_ask && feed.take_ask(now))
             });
             if let (Some(mode), Some(joined)) = (mode, &self.joined) {
                 joined.track.set_mode(mode);
@@ -243,7 +249,7 @@ impl Connection {
                     return Some(());
                 }
                 if due.ping {
-                    self.send(Message::Ping(Bytes::new()), now)?;
+                    self.send_control(Message::Ping(Bytes::new()), now)?;
                 }
                 if due.presence
                     && let Some(joined) = &self.joined
@@ -277,18 +283,19 @@ impl Connection {
         if self.session.is_unread() || matches!(self.phase, Phase::Closed(_)) {
             return Some(None);
         }
-        for _ in 0..FRAMES_AT_ONCE {
+        while self.socket.unsent_len() < BYTES_AT_ONCE {
             let message = match self.link.feed(|feed| feed.next(now)) {
                 Next::Message(message) => message,
                 Next::At(at) => return Some(Some(at)),
                 Next::Nothing => return Some(None),
             };
-            let frame = match self.session.format() {
-                Format::Json => Message::text(message.encode()),
-                Format::MessagePack => Message::binary(message.encode_binary()),
+            let (data, bytes) = match self.session.format() {
+                Format::Json => (Data::Text, message.encode().into_bytes()),
+                Format::MessagePack => (Data::Binary, message.encode_binary()),
             };
-            self.gateway.meters().written(&message, frame.len(), clock::now_ms());
-            self.send(frame, now)?;
+            self.gateway.meters().written(&message, bytes.len(), clock::now_ms());
+            self.session.wrote(now);
+            self.socket.send(data, &bytes).ok()?;
             if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
                 self.send_close(code, bye.code.code(), now)?;
                 self.phase = Phase::Closed(until);
@@ -317,7 +324,8 @@ impl Connection {
                 let read_from = self.session.read_from();
                 let paused = if read_from > now { read_from } else { i64::MAX };
                 let leaves_at = self.departure.as_ref().map_or(i64::MAX, |departure| departure.bye_at);
-                self.session.next_due().min(paused).min(ask_at.unwrap_or(i64::MAX)).min(leaves_at)
+                let ask_at = ask_at.filter(|_| !self.session.is_unread()).unwrap_or(i64::MAX);
+                self.session.next_due().min(paused).min(ask_at).min(leaves_at)
             }
             Phase::Draining(until) | Phase::Closing(until, _) | Phase::Closed(until) => until,
         };
@@ -453,12 +461,12 @@ impl Connection {
     }
 
     fn send_close(&mut self, code: u16, reason: &'static str, now: i64) -> Option<()> {
-        self.send(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() })), now)
+        self.send_control(Message::Close(Some(CloseFrame { code: code.into(), reason: reason.into() })), now)
     }
 
-    fn send(&mut self, message: Message, now: i64) -> Option<()> {
+    fn send_control(&mut self, message: Message, now: i64) -> Option<()> {
         self.session.wrote(now);
-        Pin::new(&mut self.socket).start_send(message).ok()
+        self.socket.send_control(message).ok()
     }
 }
 

@@ -219,7 +219,7 @@ fn obey<T: Reach>(routes: &Routes<T>, notice: &Notice) -> Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::feed::Ending;
+    use crate::feed::{self, Ending};
     use crate::frames::{Limits, RoleName, ServerMessage, Welcome};
     use crate::outbox::Next;
     use nearcast_schemas::delivery::{
@@ -286,7 +286,11 @@ mod tests {
         }
 
         fn session(&mut self, user: &str, partition: i32) -> (i32, Line) {
-            let line = Line(Rc::new((RefCell::new(Feed::new(0, 10_000)), Cell::new(0), Cell::new(0))));
+            let line = Line(Rc::new((
+                RefCell::new(Feed::new(feed::Rules { window_ms: 0, reset_wait_ms: 10_000, waiting_bytes: 1 << 20 })),
+                Cell::new(0),
+                Cell::new(0),
+            )));
             let handle = self.routes.register(user, Role::Watching, line.clone()).unwrap();
             self.routes.seat(handle);
             let welcome = Welcome {

@@ -25,13 +25,15 @@ pub enum Dropped {
     Muted,
     /// The friend no longer shares with the viewer.
     Forgotten,
+    /// More waits for the client than may; it gets a whole list when it reads again.
+    Overflow,
     /// The record could not be decoded.
     Undecodable,
 }
 
 impl Dropped {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OtherIncarnation,
         Self::UnknownHandle,
         Self::NoEpoch,
@@ -41,6 +43,7 @@ impl Dropped {
         Self::OldList,
         Self::Muted,
         Self::Forgotten,
+        Self::Overflow,
         Self::Undecodable,
     ];
 
@@ -56,6 +59,7 @@ impl Dropped {
             Self::OldList => "old_list",
             Self::Muted => "muted",
             Self::Forgotten => "forgotten",
+            Self::Overflow => "overflow",
             Self::Undecodable => "undecodable",
         }
     }

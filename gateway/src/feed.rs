@@ -4,7 +4,7 @@
 //! dropped at once and stays away until the worker follows a list without it. Times are ms of any clock that does not go
 //! back.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use nearcast_schemas::delivery::{Digest, RemovalReason, Reset, ResetEntry, Stranger};
@@ -41,6 +41,17 @@ pub struct Ending {
     pub refusal: Refusal,
     /// When the client may come back, in ms from then.
     pub reconnect_in_ms: Option<i64>,
+}
+
+/// What holds for every feed of a gateway; times in ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// Changes are gathered for this time unless the client was idle.
+    pub window_ms: i64,
+    /// A reset that does not come within this time is asked for again.
+    pub reset_wait_ms: i64,
+    /// When what waits to be written takes more memory than this, it is dropped, and a whole list asked for.
+    pub waiting_bytes: usize,
 }
 
 /// Whether the connection's task has to be woken.
@@ -80,9 +91,9 @@ struct Joined {
     /// The reset of which parts are missing.
     coming: Option<Coming>,
     /// Friends whom the viewer no longer sees, and the list without them.
-    forgotten: HashMap<Arc<str>, i64>,
+    forgotten: BTreeMap<Arc<str>, i64>,
     /// Muted friends, and whether they are in the worker's view, where that is known.
-    muted: HashMap<Arc<str>, Option<bool>>,
+    muted: BTreeMap<Arc<str>, Option<bool>>,
     ask_at: Option<i64>,
     asked_at: Option<i64>,
     ask_wait_ms: i64,
@@ -92,7 +103,7 @@ struct Joined {
 #[derive(Debug)]
 pub struct Feed {
     outbox: Outbox,
-    reset_wait_ms: i64,
+    rules: Rules,
     joined: Option<Joined>,
     mode: Option<Mode>,
     ending: Option<Ending>,
@@ -103,12 +114,11 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// For a socket whose session has not begun. Changes are gathered for `window_ms`; a reset that does not come within
-    /// `reset_wait_ms` is asked for again.
-    pub fn new(window_ms: i64, reset_wait_ms: i64) -> Self {
+    /// For a socket whose session has not begun.
+    pub fn new(rules: Rules) -> Self {
         Self {
-            outbox: Outbox::new(window_ms),
-            reset_wait_ms,
+            outbox: Outbox::new(rules.window_ms),
+            rules,
             joined: None,
             mode: None,
             ending: None,
@@ -130,11 +140,11 @@ impl Feed {
             welcomed: false,
             live: None,
             coming: None,
-            forgotten: HashMap::new(),
-            muted: HashMap::new(),
+            forgotten: BTreeMap::new(),
+            muted: BTreeMap::new(),
             ask_at: None,
             asked_at: None,
-            ask_wait_ms: self.reset_wait_ms,
+            ask_wait_ms: self.rules.reset_wait_ms,
         });
     }
 
@@ -199,7 +209,8 @@ impl Feed {
         if joined.forgotten.contains_key(entry.friend()) {
             return Err(Dropped::Forgotten);
         }
-        Ok(self.outbox.upsert(entry))
+        let conflated = self.outbox.upsert(entry);
+        self.bounded().map(|()| conflated)
     }
 
     /// A friend left the view. Ok(true): it replaces something that the client never saw.
@@ -221,7 +232,8 @@ impl Feed {
         if joined.forgotten.contains_key(friend) {
             return Err(Dropped::Forgotten);
         }
-        Ok(self.outbox.removal(Gone { friend: friend.clone(), reason: reason.into(), appended_at }))
+        let conflated = self.outbox.removal(Gone { friend: friend.clone(), reason: reason.into(), appended_at });
+        self.bounded().map(|()| conflated)
     }
 
     /// A part of a whole view. Where it cannot be used another one is asked for.
@@ -256,7 +268,7 @@ impl Feed {
         } else {
             joined.coming = None;
             joined.ask_at = None;
-            joined.ask_wait_ms = self.reset_wait_ms;
+            joined.ask_wait_ms = self.rules.reset_wait_ms;
         }
         let mut shown = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -268,7 +280,21 @@ impl Feed {
             }
         }
         self.outbox.reset_part(ResetPart { part, parts, provisional: false, known: true }, shown);
-        Ok(())
+        self.bounded()
+    }
+
+    /// Where more waits than may, nothing waits any more, and the session is told nothing before another whole list.
+    fn bounded(&mut self) -> Result<(), Dropped> {
+        if self.outbox.waiting_bytes() <= self.rules.waiting_bytes {
+            return Ok(());
+        }
+        self.outbox.drop_data();
+        self.outbox.resume(None);
+        if let Some(joined) = &mut self.joined {
+            (joined.live, joined.coming) = (None, None);
+            joined.want_reset(i64::MIN);
+        }
+        Err(Dropped::Overflow)
     }
 
     /// The worker follows this version of the viewer's list from here on.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 pub(super) const HANDLE: i32 = 5;
 pub(super) const RESET_WAIT_MS: i64 = 10_000;
+pub(super) const RULES: Rules = Rules { window_ms: 0, reset_wait_ms: RESET_WAIT_MS, waiting_bytes: 1 << 20 };
 
 pub(super) fn to(epoch: i64) -> Address {
     Address { handle: HANDLE, epoch }
@@ -57,7 +58,7 @@ pub(super) fn mode(version: i64) -> Mode {
 
 /// Joined with list 3, not welcomed.
 fn joined() -> Feed {
-    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    let mut feed = Feed::new(RULES);
     feed.join(HANDLE, 1);
     assert_eq!(feed.answered(3, mode(1)), mode(1));
     feed
@@ -230,7 +231,7 @@ fn a_notice_before_the_welcome_cleans_the_first_answer() {
 
 #[test]
 fn a_notice_before_the_answer_holds_where_it_is_newer_than_the_answer() {
-    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    let mut feed = Feed::new(RULES);
     feed.join(HANDLE, 1);
     feed.forget(&"a".into(), 4);
     feed.forget(&"b".into(), 3);
@@ -428,7 +429,7 @@ proptest! {
         let mut feed = live();
         let name = |friend: u8| format!("f{friend}");
         let (mut version, mut followed) = (3, 3);
-        let mut forgotten: HashMap<String, i64> = HashMap::new();
+        let mut forgotten: BTreeMap<String, i64> = BTreeMap::new();
         let mut muted: std::collections::BTreeSet<String> = Default::default();
         let mut held: std::collections::BTreeSet<String> = Default::default();
         let mut truth = held.clone();
@@ -517,4 +518,24 @@ proptest! {
         }
         prop_assert_eq!(held, truth);
     }
+}
+
+#[test]
+fn who_reads_nothing_for_long_gets_a_whole_list_in_the_end() {
+    let mut feed = Feed::new(Rules { waiting_bytes: 2_000, ..RULES });
+    feed.join(HANDLE, 1);
+    feed.answered(3, mode(1));
+    feed.welcome(welcome(), Vec::new(), true, 0);
+    feed.reset(10, reset(3, 1, 1, &["a"]), 0, 0).unwrap();
+    read(&mut feed);
+    let outcomes = (0..20).map(|n| feed.upsert(to(10), entry(&format!("friend-{n:02}"))));
+    assert_eq!(outcomes.last(), Some(Err(Dropped::BeforeReset)), "a list with holes is not told");
+    assert_eq!(read(&mut feed), [""; 0], "nothing waits any more");
+    assert!(feed.take_ask(0), "at once");
+    feed.reset(10, reset(3, 1, 1, &["a", "b"]), 0, 0).unwrap();
+    assert_eq!(read(&mut feed), ["[1/1 +a +b]"]);
+    let outcomes: Vec<_> = (0..20).map(|n| feed.upsert(to(10), entry(&format!("friend-{n:02}")))).collect();
+    assert_eq!(outcomes[0], Ok(false));
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Err(Dropped::Overflow)).count(), 1);
+    assert_eq!(feed.ask_at(), Some(ASK_AGAIN_MS), "not sooner than a second after the last");
 }

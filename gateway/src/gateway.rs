@@ -90,7 +90,7 @@ impl Gateway {
 
     /// A feed for a new connection.
     pub fn feed(&self) -> Feed {
-        Feed::new(i64::from(self.config.coalesce_ms), i64::from(self.config.reset_wait_s) * 1_000)
+        Feed::new(self.config.feed_rules())
     }
 
     /// Looks at the routes.

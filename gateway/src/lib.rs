@@ -7,11 +7,11 @@
 //! | which batches count, and is one missing? | [`epochs`] | none |
 //! | which sessions are here? | [`routes`] | none |
 //! | which deliveries count for one session? | [`feed`] | none |
-//! | what waits to be written, and in what order? | [`outbox`] | none |
+//! | what waits to be written, and in what order? | [`outbox`], `waiting` | none |
 //! | from a record to the feeds | [`deliveries`] | none |
 //! | who is told when that the gateway goes away? | [`drain`] | none |
 //! | who comes in, and TLS | `entrance` | tokio, rustls |
-//! | sockets | `ws`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
+//! | sockets | `ws`, `socket`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
 //! | the gateway's topic | `kafka` | rdkafka |
 //! | the API | `http` | reqwest |
 //!
@@ -38,7 +38,9 @@ mod reports;
 pub mod routes;
 mod service;
 pub mod session;
+mod socket;
 mod token;
+mod waiting;
 mod ws;
 
 pub use config::{Config, ConfigError};

@@ -1,9 +1,10 @@
 //! How others reach a connection's task: its feed, and a way to wake it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
+use futures_util::task::AtomicWaker;
 
 use crate::deliveries::Reach;
 use crate::feed::Feed;
@@ -15,18 +16,21 @@ pub struct Link(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     feed: Mutex<Feed>,
-    wake: Notify,
+    task: AtomicWaker,
+    woken: AtomicBool,
 }
 
 impl Link {
     /// For a connection with this feed.
     pub fn new(feed: Feed) -> Self {
-        Self(Arc::new(Shared { feed: Mutex::new(feed), wake: Notify::new() }))
+        Self(Arc::new(Shared { feed: Mutex::new(feed), task: AtomicWaker::new(), woken: AtomicBool::new(false) }))
     }
 
-    /// Resolves when somebody has woken the task.
-    pub fn woken(&self) -> Notified<'_> {
-        self.0.wake.notified()
+    /// Resolves when somebody has woken the task since the last time. One task alone may ask.
+    pub fn poll_woken(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // First, so that no waking falls between the two.
+        self.0.task.register(cx.waker());
+        if self.0.woken.swap(false, Ordering::AcqRel) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -37,6 +41,7 @@ impl Reach for Link {
     }
 
     fn wake(&self) {
-        self.0.wake.notify_one();
+        self.0.woken.store(true, Ordering::Release);
+        self.0.task.wake();
     }
 }

@@ -7,7 +7,7 @@
 //! Where it is known what the client holds, a reset waits until its last part is here, and everything behind it with it:
 //! then it is written, or `unchanged` in its place.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use nearcast_schemas::digest::ListDigest;
@@ -17,12 +17,10 @@ use crate::frames::{
     Bye, DigestMessage, Entry, ErrorMessage, FriendMessage, Gone, GoneReason, Kind, Nearby, ResetPart, ServerMessage,
     StrangersMessage, Unchanged,
 };
+use crate::waiting::{Part, Waiting};
 
 /// Most friends in one frame.
 pub const FRAME_ENTRIES: usize = 20;
-
-/// Emptied maps that once held more than this give their memory back.
-const KEPT_CAPACITY: usize = 64;
 
 /// What is to be done now.
 #[derive(Debug, PartialEq)]
@@ -35,38 +33,18 @@ pub enum Next {
     Nothing,
 }
 
-#[derive(Debug)]
-enum Change {
-    Upsert(Entry),
-    Removal(Gone),
-}
-
-#[derive(Debug)]
-struct Part {
-    part: ResetPart,
-    entries: Vec<Entry>,
-}
-
-/// The queue of one socket.
+/// The queue of one socket. While nothing waits it holds no memory besides itself.
 #[derive(Debug)]
 pub struct Outbox {
     /// Changes within this time of the last ones become one frame; ms.
     window_ms: i64,
     control: VecDeque<ServerMessage>,
-    parts: VecDeque<Part>,
-    /// In place of the parts.
-    unchanged: Option<Unchanged>,
+    waiting: Option<Box<Waiting>>,
     /// What the client holds once it has read everything that was written, where it says what it holds and nothing but
     /// whole lists was written since.
     client_holds: Option<ListDigest>,
     /// The last part of the reset is not here, and it is to be compared.
     gathering: bool,
-    changes: HashMap<Arc<str>, (u64, Change)>,
-    /// Friends in the order of their first pending change; an entry whose stamp is not the change's is void.
-    order: VecDeque<(u64, Arc<str>)>,
-    stamp: u64,
-    strangers: Option<StrangersMessage>,
-    digest: Option<DigestMessage>,
     /// When changes were written last.
     written_at: Option<i64>,
     held: bool,
@@ -79,35 +57,29 @@ impl Outbox {
         Self {
             window_ms,
             control: VecDeque::new(),
-            parts: VecDeque::new(),
-            unchanged: None,
+            waiting: None,
             client_holds: None,
             gathering: false,
-            changes: HashMap::new(),
-            order: VecDeque::new(),
-            stamp: 0,
-            strangers: None,
-            digest: None,
             written_at: None,
             held: false,
             closed: false,
         }
     }
 
-    /// Control messages that wait. Whoever reads from the client stops reading while there are many, so that the queue
-    /// stays bounded: everything else in it is bounded by the number of friends and of strangers shown.
+    /// Control messages that wait. Whoever reads from the client stops reading while there are many, so that they stay
+    /// bounded.
     pub fn control_len(&self) -> usize {
         self.control.len()
     }
 
+    /// About how much memory takes what waits about friends and strangers; bytes.
+    pub fn waiting_bytes(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.bytes())
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.control.is_empty()
-            && self.parts.is_empty()
-            && self.unchanged.is_none()
-            && self.changes.is_empty()
-            && self.strangers.is_none()
-            && self.digest.is_none()
+        self.control.is_empty() && self.waiting.is_none()
     }
 
     /// Whether lists, changes and digests wait for something; control messages never do.
@@ -128,7 +100,7 @@ impl Outbox {
 
     /// Friends with a change that waits.
     pub fn changes_len(&self) -> usize {
-        self.changes.len()
+        self.waiting.as_ref().map_or(0, |waiting| waiting.changes_len())
     }
 
     /// Queues an answer.
@@ -140,7 +112,7 @@ impl Outbox {
 
     /// Queues a friend's position; true when it replaces one that nobody saw.
     pub fn upsert(&mut self, entry: Entry) -> bool {
-        self.change(entry.friend().clone(), Change::Upsert(entry))
+        self.waiting().is_some_and(|waiting| waiting.upsert(entry))
     }
 
     /// Queues a friend's going; true when it replaces something that nobody saw. It is written even if the friend's
@@ -150,25 +122,17 @@ impl Outbox {
             // Whoever is gone is not kept waiting for the rest of a reset.
             self.resume(None);
         }
-        self.change(gone.friend.clone(), Change::Removal(gone))
+        self.waiting().is_some_and(|waiting| waiting.removal(gone))
     }
 
     /// Queues one part of a whole list. The first part voids whatever waits about friends and strangers.
     pub fn reset_part(&mut self, part: ResetPart, entries: Vec<Entry>) {
-        if self.closed {
-            return;
-        }
         if part.part == 1 {
             self.drop_data();
         }
-        for entry in &entries {
-            // The part was decided later than the change, and is written earlier.
-            self.changes.remove(entry.friend());
-        }
-        self.digest = None;
-        self.parts.push_back(Part { part, entries });
+        let Some(waiting) = self.waiting() else { return };
+        waiting.push_part(part, entries);
         self.compare(part);
-        self.tidy();
     }
 
     /// Once a reset is here as a whole: it need not be written where the client holds just that.
@@ -178,23 +142,24 @@ impl Outbox {
         if self.gathering {
             return;
         }
+        let Some(waiting) = &mut self.waiting else { return };
         let mut list = ListDigest::default();
-        self.parts.iter().for_each(|part| add(&mut list, &part.entries));
+        waiting.parts().for_each(|part| add(&mut list, &part.entries));
         if known && list == client_holds {
-            self.parts.clear();
-            self.unchanged = Some(Unchanged { provisional, count: list.count(), digest: list.to_hex() });
+            waiting.drop_parts();
+            waiting.unchanged = Some(Unchanged { provisional, count: list.count(), digest: list.to_hex() });
         }
     }
 
     /// Queues the strangers near; true when they replace some that nobody saw.
     pub fn strangers(&mut self, strangers: StrangersMessage) -> bool {
-        !self.closed && self.strangers.replace(strangers).is_some()
+        self.waiting().is_some_and(|waiting| waiting.strangers.replace(strangers).is_some())
     }
 
     /// Queues a digest, which is dropped when anything newer comes before it is written.
     pub fn digest(&mut self, digest: DigestMessage) {
-        if !self.closed {
-            self.digest = Some(digest);
+        if let Some(waiting) = self.waiting() {
+            waiting.digest = Some(digest);
         }
     }
 
@@ -212,11 +177,9 @@ impl Outbox {
                 *message = ServerMessage::Error(Box::new(refused));
             }
         }
-        for part in &mut self.parts {
-            part.entries.retain(|entry| entry.friend() != friend);
+        if let Some(waiting) = &mut self.waiting {
+            waiting.forget(friend);
         }
-        self.changes.remove(friend);
-        self.tidy();
         self.removal(Gone { friend: friend.clone(), reason, appended_at: 0 });
     }
 
@@ -237,15 +200,27 @@ impl Outbox {
     /// Takes what is to be written now.
     pub fn next(&mut self, now: i64) -> Next {
         if let Some(message) = self.control.pop_front() {
+            if self.control.is_empty() {
+                self.control = VecDeque::new();
+            }
             return Next::Message(message);
         }
         if self.held || self.gathering {
             return Next::Nothing;
         }
-        if let Some(unchanged) = self.unchanged.take() {
+        let next = self.next_waiting(now);
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
+            self.waiting = None;
+        }
+        next
+    }
+
+    fn next_waiting(&mut self, now: i64) -> Next {
+        let Some(waiting) = &mut self.waiting else { return Next::Nothing };
+        if let Some(unchanged) = waiting.unchanged.take() {
             return Next::Message(ServerMessage::Unchanged(unchanged));
         }
-        if let Some(Part { part, entries }) = self.parts.pop_front() {
+        if let Some(Part { part, entries }) = waiting.take_part() {
             self.written_at = Some(now);
             if let Some(client_holds) = &mut self.client_holds {
                 if part.part == 1 {
@@ -257,12 +232,12 @@ impl Outbox {
             return Next::Message(ServerMessage::Nearby(nearby));
         }
         // Few, and who is gone is gone at once.
-        if let Some(strangers) = self.strangers.take() {
+        if let Some(strangers) = waiting.strangers.take() {
             return Next::Message(ServerMessage::Strangers(strangers));
         }
-        if !self.changes.is_empty() {
+        if waiting.changes_len() > 0 {
             // A full frame gains nothing by waiting.
-            if self.changes.len() < FRAME_ENTRIES
+            if waiting.changes_len() < FRAME_ENTRIES
                 && let Some(due) = self.written_at.map(|at| at.saturating_add(self.window_ms))
                 && due > now
             {
@@ -270,73 +245,23 @@ impl Outbox {
             }
             self.written_at = Some(now);
             self.client_holds = None;
-            return Next::Message(ServerMessage::Nearby(self.take_changes()));
+            return Next::Message(ServerMessage::Nearby(waiting.take_changes()));
         }
-        match self.digest.take() {
+        match waiting.digest.take() {
             Some(digest) => Next::Message(ServerMessage::Digest(digest)),
             None => Next::Nothing,
         }
     }
 
-    fn change(&mut self, friend: Arc<str>, change: Change) -> bool {
-        if self.closed {
-            return false;
-        }
-        self.digest = None;
-        if let Some((_, waiting)) = self.changes.get_mut(&friend) {
-            *waiting = change;
-            return true;
-        }
-        self.stamp += 1;
-        self.order.push_back((self.stamp, friend.clone()));
-        self.changes.insert(friend, (self.stamp, change));
-        self.tidy();
-        false
-    }
-
-    fn take_changes(&mut self) -> Nearby {
-        let mut nearby = Nearby::default();
-        while nearby.upserts.len() + nearby.removals.len() < FRAME_ENTRIES {
-            let Some((stamp, friend)) = self.order.pop_front() else { break };
-            if self.changes.get(&friend).is_none_or(|(current, _)| *current != stamp) {
-                continue;
-            }
-            match self.changes.remove(&friend) {
-                Some((_, Change::Upsert(entry))) => nearby.upserts.push(entry),
-                Some((_, Change::Removal(gone))) => nearby.removals.push(gone),
-                None => {}
-            }
-        }
-        self.tidy();
-        nearby
-    }
-
     /// Drops whatever waits about friends and strangers.
     pub fn drop_data(&mut self) {
-        self.parts.clear();
-        self.unchanged = None;
+        self.waiting = None;
         self.gathering = false;
-        self.changes.clear();
-        self.strangers = None;
-        self.digest = None;
-        self.tidy();
     }
 
-    /// Keeps void entries of the order in proportion, and gives memory back once nothing waits.
-    fn tidy(&mut self) {
-        if self.changes.is_empty() {
-            self.order.clear();
-            if self.changes.capacity() > KEPT_CAPACITY {
-                self.changes.shrink_to_fit();
-                self.order.shrink_to_fit();
-            }
-        } else if self.order.len() > 2 * self.changes.len() + KEPT_CAPACITY {
-            let changes = &self.changes;
-            self.order.retain(|(stamp, friend)| changes.get(friend).is_some_and(|(current, _)| current == stamp));
-        }
-        if self.parts.is_empty() && self.parts.capacity() > KEPT_CAPACITY {
-            self.parts.shrink_to_fit();
-        }
+    /// Where data may wait: none once the box is closed.
+    fn waiting(&mut self) -> Option<&mut Waiting> {
+        if self.closed { None } else { Some(self.waiting.get_or_insert_default()) }
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::frames::Sighting;
+use crate::waiting::VOID_ENTRIES;
 use nearcast_schemas::delivery::FriendPosition;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -264,7 +265,10 @@ proptest! {
                     }
                 }
             }
-            prop_assert!(outbox.order.len() <= 2 * outbox.changes.len() + KEPT_CAPACITY + 1);
+            if let Some(waiting) = &outbox.waiting {
+                prop_assert!(waiting.order_len() <= 2 * waiting.changes_len() + VOID_ENTRIES + 1);
+                prop_assert_eq!(waiting.bytes() > 0, waiting.changes_len() > 0 || waiting.parts().any(|part| !part.entries.is_empty()));
+            }
         }
         loop {
             now += 20;

@@ -1,4 +1,4 @@
-use super::tests::{HANDLE, RESET_WAIT_MS, mode, read, to, welcome};
+use super::tests::{HANDLE, RESET_WAIT_MS, RULES, mode, read, to, welcome};
 use super::*;
 use crate::frames::{Sighting, Unchanged};
 use nearcast_schemas::delivery::FriendPosition;
@@ -43,7 +43,7 @@ fn upsert(friend: &str, at: i64, coarse: bool) -> Entry {
 
 /// Welcomed by this first answer, of a client that said that it holds this list.
 fn resumed(held: &[(&str, i64)], first: &[(&str, i64)]) -> Feed {
-    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    let mut feed = Feed::new(RULES);
     feed.join(HANDLE, 1);
     feed.resume(digest_of(&list(held)));
     feed.answered(3, mode(1));
@@ -97,7 +97,7 @@ fn a_first_answer_that_was_read_in_part_is_what_the_client_holds() {
 
 #[test]
 fn an_unknown_first_answer_is_written() {
-    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    let mut feed = Feed::new(RULES);
     feed.join(HANDLE, 1);
     feed.resume(ListDigest::default());
     feed.answered(3, mode(1));
@@ -127,7 +127,7 @@ fn whoever_is_taken_away_goes_at_once() {
     feed.reset(10, reset(1, 1, AB), 0, 0).unwrap();
     assert_eq!(read(&mut feed), ["[1/1 +a]"]);
 
-    let mut feed = Feed::new(0, RESET_WAIT_MS);
+    let mut feed = Feed::new(RULES);
     feed.join(HANDLE, 1);
     feed.resume(digest_of(&list(AB)));
     feed.forget(&"b".into(), 4);
@@ -279,7 +279,7 @@ proptest! {
     ) {
         let first = if same { before.clone() } else { first };
         let mut sides = [true, false].map(|resumes| {
-            let mut feed = Feed::new(0, RESET_WAIT_MS);
+            let mut feed = Feed::new(RULES);
             feed.join(HANDLE, 1);
             if resumes {
                 feed.resume(digest_of(&before));

@@ -16,13 +16,11 @@ use nearcast_schemas::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{timeout, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error as WsError;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, create_response, write_response};
 use tokio_tungstenite::tungstenite::http::{HeaderValue, StatusCode, header};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::Connection;
@@ -30,6 +28,7 @@ use crate::entrance::{Door, HandshakeFailed, Place, Stage, Stream, Turned, Visit
 use crate::events::{AcceptFailed, ConnectionGauge, UpgradeRefused};
 use crate::frames::Format;
 use crate::gateway::Gateway;
+use crate::socket::Socket;
 use crate::token::refusal_of;
 
 /// Where clients connect.
@@ -43,13 +42,6 @@ const HEAD_BYTES: usize = 16 * 1_024;
 pub const LINGER: Duration = Duration::from_secs(2);
 /// After a failure to accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// tungstenite's own default of 128 KiB would cost that much a connection.
-const READ_BUFFER: usize = 1_024;
-/// Frames up to this together are one write.
-const WRITE_BUFFER: usize = 4_096;
-/// Beyond this a connection that takes nothing is given up. One frame is far smaller.
-const MAX_WRITE_BUFFER: usize = 1 << 20;
 
 /// Accepts connections until the shutdown begins. Each becomes a task of `connections`, which ends by itself once the
 /// shutdown has begun. Several listeners may be served at once: all limits are the gateway's.
@@ -93,7 +85,7 @@ async fn upgrade(
     door: &Door,
     gateway: &Gateway,
     shutdown: &Shutdown,
-) -> Option<(WebSocketStream<Stream>, Claims, Format, Option<Place>)> {
+) -> Option<(Socket, Claims, Format, Option<Place>)> {
     let deadline = gateway.entrance.deadline();
     let (mut stream, admitted) = tokio::select! {
         () = shutdown.begun() => return None,
@@ -127,13 +119,7 @@ async fn upgrade(
     };
     timeout_at(deadline, write_all(&mut stream, &response)).await.ok()?.ok()?;
     let limit = usize::try_from(gateway.config.message_bytes).unwrap_or(usize::MAX);
-    let config = WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_write_buffer_size(MAX_WRITE_BUFFER)
-        .max_message_size(Some(limit))
-        .max_frame_size(Some(limit));
-    let socket = WebSocketStream::from_partially_read(stream, head.split_off(rest), Role::Server, Some(config)).await;
+    let socket = Socket::new(stream, head.split_off(rest), limit);
     Some((socket, claims, format, visitor.into_place()))
 }
 

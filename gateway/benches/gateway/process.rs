@@ -121,6 +121,7 @@ fn config(api_url: String, coalesce_ms: u32, tls: Option<&Path>) -> Config {
         message_bytes: 131_072,
         messages_per_s: 20,
         coalesce_ms,
+        waiting_bytes: 8 << 20,
         reset_wait_s: 60,
         max_unanswered: 256,
         max_connections: 100_000,

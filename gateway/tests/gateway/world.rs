@@ -78,6 +78,7 @@ pub fn config(api_url: &str) -> Config {
         message_bytes: 131_072,
         messages_per_s: 20,
         coalesce_ms: 5,
+        waiting_bytes: 8 << 20,
         reset_wait_s: 60,
         max_unanswered: 256,
         max_connections: 1_000,
