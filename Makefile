@@ -81,7 +81,7 @@ bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, 
 	@$(LOCAL)/with-stack.sh cargo bench -p nearcast-fanout --bench worker -- $(BENCH)
 
 bench-gateway: setup ## What a connection costs the gateway, beside an echo server; BENCH=deaf for one case
-	ulimit -n $$(ulimit -Hn) && cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
+	ulimit -n $$(ulimit -Hn) && $(LOCAL)/with-stack.sh cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
 
 chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
 	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long

@@ -17,6 +17,8 @@ pub struct Config {
     pub id: String,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Threads that serve connections, each with a listener of its own; 0 for one a core, at most 1 024.
+    pub threads: u32,
     /// The certificate's chain in PEM, the server's own first. Empty, as `tls_key`: clients are not encrypted here.
     pub tls_certificate: PathBuf,
     /// The certificate's key in PEM.
@@ -98,6 +100,7 @@ impl Config {
         let checks = [
             ("id", (1..=32).contains(&self.id.len()) && letters(&self.id), "1 to 32 letters, digits, _ or -"),
             ("api_url", url.is_some_and(|rest| !rest.is_empty()), "http://host:port or https://host:port"),
+            ("threads", self.threads <= 1_024, "at most 1024"),
             ("api_timeout_ms", (1..=60_000).contains(&self.api_timeout_ms), "1 to 60000"),
             ("tls_certificate", no_certificate <= no_key, "given where tls_key is, or both left out"),
             ("tls_key", no_key <= no_certificate, "given where tls_certificate is, or both left out"),
@@ -163,6 +166,7 @@ mod tests {
         let good = Config {
             id: "0".into(),
             listen: ([127, 0, 0, 1], 7400).into(),
+            threads: 0,
             tls_certificate: PathBuf::new(),
             tls_key: PathBuf::new(),
             proxy_protocol: ProxyProtocol::Off,
@@ -198,6 +202,7 @@ mod tests {
         check(|c| c.id = String::new(), "id");
         check(|c| c.id = "a.b".into(), "id");
         check(|c| c.api_url = "127.0.0.1:7410".into(), "api_url");
+        check(|c| c.threads = 1_025, "threads");
         check(|c| c.api_timeout_ms = 0, "api_timeout_ms");
         check(|c| c.tls_certificate = "/tmp/chain.pem".into(), "tls_key");
         check(|c| c.tls_key = "/tmp/key.pem".into(), "tls_certificate");

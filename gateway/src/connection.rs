@@ -32,7 +32,7 @@ use crate::outbox::Next;
 use crate::reports::Answer;
 use crate::session::{Reaction, Session};
 use crate::socket::Socket;
-use crate::ws::{LINGER, discard};
+use crate::ws::{Held, LINGER, discard};
 
 /// While more answers than this wait to be written, nothing is read: who does not read is not listened to.
 const CONTROL_LIMIT: usize = 64;
@@ -86,11 +86,12 @@ pub struct Connection {
     may_read: bool,
     /// What comes cannot be read as frames any more.
     broken: bool,
+    _held: Held,
 }
 
 impl Connection {
     /// A socket whose client has shown its token.
-    pub fn new(gateway: Arc<Gateway>, socket: Socket, claims: Claims, format: Format) -> Box<Self> {
+    pub fn new(gateway: Arc<Gateway>, socket: Socket, claims: Claims, format: Format, held: Held) -> Box<Self> {
         let now = gateway.now();
         let link = Link::new(gateway.feed());
         link.feed(|feed| feed.set_issued_at(claims.iat));
@@ -109,6 +110,7 @@ impl Connection {
             departure: None,
             may_read: true,
             broken: false,
+            _held: held,
         })
     }
 
@@ -145,13 +147,18 @@ impl Connection {
             }
         }
         if self.broken {
-            let stream = self.socket.stream();
-            // The client may still be sending what was too large; it should get to read why that was pointless.
-            if matches!(timeout(LINGER, stream.shutdown()).await, Ok(Ok(()))) {
-                let _ = timeout(LINGER, discard(stream)).await;
-            }
+            // Boxed, so that its timers are no part of every connection's task.
+            Box::pin(self.read_to_the_end()).await;
         } else {
             self.socket.stream().farewell();
+        }
+    }
+
+    /// The client may still be sending what was too large; it should get to read why that was pointless.
+    async fn read_to_the_end(&mut self) {
+        let stream = self.socket.stream();
+        if matches!(timeout(LINGER, stream.shutdown()).await, Ok(Ok(()))) {
+            let _ = timeout(LINGER, discard(stream)).await;
         }
     }
 
@@ -260,7 +267,7 @@ impl Connection {
                 if due.refresh
                     && let Some(joined) = &self.joined
                 {
-                    self.gateway.parts.cache.refresh(&self.user, &joined.entry);
+                    self.gateway.parts.cache.refresh(&self.user, &joined.entry());
                 }
             }
             Phase::Draining(until) => {
@@ -474,7 +481,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         let joining = self.joining.take().map(|joining| joining.into_session());
-        let joined = self.joined.take().map(|joined| (joined.entry, Some(joined.track)));
+        let joined = self.joined.take().map(|joined| (joined.entry(), Some(joined.track)));
         let Some((entry, track)) = joined.or(joining) else { return };
         self.let_go(&entry);
         if let Some(track) = track {

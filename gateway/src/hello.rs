@@ -49,11 +49,17 @@ pub struct Joining {
 pub struct Joined {
     /// Its way into the log.
     pub track: Track,
-    /// Its place in the registry.
-    pub entry: CacheEntry,
     /// The installation that its reports are from, where they do not say.
-    pub device: String,
+    pub device: Box<str>,
     _counted: SessionGauge,
+}
+
+impl Joined {
+    /// Its place in the registry.
+    pub fn entry(&self) -> CacheEntry {
+        let Route { gateway, incarnation, handle, role } = self.track.route().clone();
+        CacheEntry { gateway, incarnation, handle, role, session: self.track.session().unwrap_or(NO_SESSION) }
+    }
 }
 
 impl Joining {
@@ -183,7 +189,7 @@ impl Connection {
         };
         self.link.feed(|feed| feed.welcome(welcome, answer.nearby, answer.nearby_known, now));
         self.session.joined(role == Role::Reporting, now);
-        self.joined = Some(Joined { track, entry, device, _counted: SessionGauge::enter(role) });
+        self.joined = Some(Joined { track, device: device.into(), _counted: SessionGauge::enter(role) });
     }
 
     /// Whoever may know the session forgets it.

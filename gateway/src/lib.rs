@@ -10,6 +10,7 @@
 //! | what waits to be written, and in what order? | [`outbox`], `waiting` | none |
 //! | from a record to the feeds | [`deliveries`] | none |
 //! | who is told when that the gateway goes away? | [`drain`] | none |
+//! | one runtime a core | `cores` | tokio |
 //! | who comes in, and TLS | `entrance` | tokio, rustls |
 //! | sockets | `ws`, `socket`, `connection`, `hello`, `reports`, `link` | tokio, tungstenite |
 //! | the gateway's topic | `kafka` | rdkafka |
@@ -21,6 +22,7 @@
 
 mod config;
 mod connection;
+mod cores;
 pub mod deliveries;
 pub mod drain;
 mod entrance;

@@ -81,7 +81,7 @@ impl Connection {
     pub(crate) fn report(&mut self, location: Location, id: Option<String>) {
         let Location { device, clock, ack, report } = location;
         let Some(joined) = &self.joined else { return };
-        let (device, n) = (device.unwrap_or_else(|| joined.device.clone()), report.n);
+        let (device, n) = (device.unwrap_or_else(|| joined.device.to_string()), report.n);
         let now = clock::now_ms();
         let pending = self
             .gateway
@@ -103,7 +103,7 @@ impl Connection {
     pub(crate) fn late(&mut self, locations: Locations, id: Option<String>) {
         let Locations { device, clock, ack, fixes } = locations;
         let Some(joined) = &self.joined else { return };
-        let device = device.unwrap_or_else(|| joined.device.clone());
+        let device = device.unwrap_or_else(|| joined.device.to_string());
         let now = clock::now_ms();
         let n = fixes.iter().map(|raw| raw.n).max().unwrap_or_default();
         let check = |raw: &RawFix| self.gateway.parts.ingest.validate(raw, &device, clock, now);

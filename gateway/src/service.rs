@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, ConfigError};
+use crate::cores;
 use crate::entrance::{Entrance, Tls, TlsError};
 use crate::gateway::Gateway;
 use crate::http::Api;
 use crate::kafka::{Deliveries, watch_topic};
-use crate::ws;
 
 /// Between two looks whether a topic is there.
 const TOPIC_PAUSE: Duration = Duration::from_millis(500);
@@ -93,8 +93,8 @@ pub enum Error {
     /// A part failed.
     #[error(transparent)]
     Task(#[from] TaskFailed),
-    /// No thread for reading deliveries.
-    #[error("no thread for reading deliveries: {0}")]
+    /// No thread for reading deliveries, or none with a listener for connections.
+    #[error("no thread for deliveries or connections: {0}")]
     Thread(std::io::Error),
 }
 
@@ -180,9 +180,9 @@ async fn serve(
     let connections = TaskTracker::new();
     // Ends the accepting, and tells each connection, when either the process stops or the producer is lost.
     let closing = shutdown.child();
-    let accepting = ws::accept(listener, Arc::clone(&started), connections.clone(), closing.clone());
+    cores::serve(listener, config.threads, &started, &connections, &closing, tasks).map_err(Error::Thread)?;
     let lost = tokio::select! {
-        () = accepting => false,
+        () = closing.begun() => false,
         () = ingest.failed() => true,
     };
     serving.not_ready("draining");

@@ -43,8 +43,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// After a failure to accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts connections until the shutdown begins. Each becomes a task of `connections`, which ends by itself once the
-/// shutdown has begun. Several listeners may be served at once: all limits are the gateway's.
+/// Accepts connections until the shutdown begins. Each becomes a task of `connections` on the runtime that this runs on, and
+/// ends by itself once the shutdown has begun. Several listeners may be served at once: all limits are the gateway's.
 pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, connections: TaskTracker, shutdown: Shutdown) {
     loop {
         let accepted = tokio::select! {
@@ -61,21 +61,37 @@ pub async fn accept(listener: TcpListener, gateway: Arc<Gateway>, connections: T
         };
         match gateway.entrance.door() {
             Some(door) => {
-                connections.spawn(serve(stream, peer.ip(), door, Arc::clone(&gateway), shutdown.clone()));
+                let (gateway, shutdown) = (Arc::clone(&gateway), shutdown.clone());
+                connections.spawn(serve(stream, peer.ip(), door, gateway, connections.clone(), shutdown));
             }
             None => UpgradeRefused { refusal: Refusal::Busy }.emit(),
         }
     }
 }
 
-async fn serve(stream: TcpStream, peer: IpAddr, door: Door, gateway: Arc<Gateway>, shutdown: Shutdown) {
+/// What a connection holds while it lives.
+pub struct Held {
+    _door: Door,
+    _place: Option<Place>,
+    _counted: ConnectionGauge,
+}
+
+async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    door: Door,
+    gateway: Arc<Gateway>,
+    connections: TaskTracker,
+    shutdown: Shutdown,
+) {
     let _counted = ConnectionGauge::enter();
     // Frames are gathered here already; a socket that is gone says so soon enough.
     let _ = stream.set_nodelay(true);
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(gateway.config.send_buffer_bytes);
-    // Boxed, so that its buffers do not stay a part of the task.
-    if let Some((socket, claims, format, _place)) = Box::pin(upgrade(stream, peer, &door, &gateway, &shutdown)).await {
-        Connection::new(gateway, socket, claims, format).run(shutdown).await;
+    if let Some((socket, claims, format, _place)) = upgrade(stream, peer, &door, &gateway, &shutdown).await {
+        let held = Held { _door: door, _place, _counted };
+        // A task of its own, which is a tenth of the size of this one.
+        connections.spawn(Connection::new(gateway, socket, claims, format, held).run(shutdown));
     }
 }
 

@@ -29,7 +29,7 @@ use crate::validate::{AgeLimits, Checked, RawFix, validate};
 /// The write path of one process. Clones are the same: one producer, one bound on what waits for Kafka.
 #[derive(Clone)]
 pub struct Ingest {
-    log: Log,
+    log: Arc<Log>,
     recorder: Recorder,
     rules: ThinRules,
     limits: AgeLimits,
@@ -85,7 +85,8 @@ impl Ingest {
         };
         let topic = Topics::new(&deployment.prefix).locations();
         let (embedded, most) = (kafka.config().embedded, config.max_in_flight);
-        let log = Log::new(topic, codec, embedded, most, |deliveries| kafka.producer_with(&profile, deliveries))?;
+        let producer = |deliveries| kafka.producer_with(&profile, deliveries);
+        let log = Arc::new(Log::new(topic, codec, embedded, most, producer)?);
         let recorder = Recorder { cache, coarsener: coarsener(deployment)? };
         Ok(Self { log, recorder, rules: thin_rules(deployment), limits: config.age_limits() })
     }

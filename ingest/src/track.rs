@@ -25,7 +25,7 @@ use crate::validate::Checked;
 /// Kafka acknowledges takes effect (thinning, cache) whether or not somebody awaits the [`Pending`].
 #[derive(Clone)]
 pub struct Track {
-    log: Log,
+    log: Arc<Log>,
     session: Arc<Session>,
 }
 
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Track {
 }
 
 impl Track {
-    pub(crate) fn new(log: Log, recorder: Recorder, rules: ThinRules, user: &str, route: Route) -> Self {
+    pub(crate) fn new(log: Arc<Log>, recorder: Recorder, rules: ThinRules, user: &str, route: Route) -> Self {
         let state = State {
             hello: Hello::NotSaid,
             mode: Mode::default(),

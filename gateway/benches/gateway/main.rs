@@ -5,7 +5,8 @@
 //! a table and writes `bench/gateway.json` into the target folder. After `--`, names choose among the cases, `--short`
 //! measures little and checks what is counted, as `cargo test` does, and writes `gateway-short.json`.
 //!
-//! Kafka is librdkafka's mock in this process, and so is the API: what is measured is the gateway alone.
+//! Kafka is librdkafka's mock in this process, and so is the API; Redis is the local stack's. What is measured is the gateway
+//! alone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, missing_docs)]
 
 mod case;

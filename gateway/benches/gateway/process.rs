@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nearcast_gateway::{Config, ForwardedHeader, Networks, Parts, ProxyProtocol, run_on_both};
-use nearcast_ingest::{Config as IngestConfig, Ingest, MemoryCache};
+use nearcast_ingest::{Config as IngestConfig, Ingest, RedisCache, RedisConfig};
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::Verifier;
 use nearcast_runtime::health::Readiness;
@@ -77,7 +77,18 @@ async fn gateway(kafka: KafkaConfig, config: Config) {
     let admin = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
     let deployment = deployment();
-    let (kafka, codec, cache) = (Kafka::new(kafka), Codec::default(), Arc::new(MemoryCache::new(&deployment)));
+    let (kafka, codec, readiness) = (Kafka::new(kafka), Codec::default(), Readiness::default());
+    let redis = RedisConfig {
+        nodes: vec![std::env::var("NEARCAST_TEST_REDIS").unwrap_or_else(|_| "redis://127.0.0.1:26379".to_owned())],
+        cluster: false,
+        username: None,
+        password: None,
+        timeout: Duration::from_secs(5),
+        max_waiting_writes: 100_000,
+    };
+    let (cache, writer) = RedisCache::new(&redis, &deployment).unwrap();
+    tokio::spawn(writer.run(readiness.component("cache"), shutdown.clone()));
+    let cache = Arc::new(cache);
     let write = IngestConfig {
         linger: Duration::from_millis(5),
         delivery_timeout: Duration::from_secs(30),
@@ -94,7 +105,7 @@ async fn gateway(kafka: KafkaConfig, config: Config) {
         cache,
         verifier: Verifier::new(&auth()).unwrap(),
         internal_key: Secret::new(KEY),
-        readiness: Readiness::default(),
+        readiness,
         metrics,
     };
     run_on_both(listener, admin, config, parts, shutdown).await.unwrap();
@@ -106,6 +117,7 @@ fn config(api_url: String, coalesce_ms: u32, tls: Option<&Path>) -> Config {
     Config {
         id: GATEWAY.into(),
         listen: ([127, 0, 0, 1], 0).into(),
+        threads: 0,
         tls_certificate: file(CERTIFICATE),
         tls_key: file(KEY_FILE),
         proxy_protocol: ProxyProtocol::Off,

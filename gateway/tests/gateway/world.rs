@@ -63,6 +63,7 @@ pub fn config(api_url: &str) -> Config {
     Config {
         id: "g1".into(),
         listen: ([127, 0, 0, 1], 0).into(),
+        threads: 0,
         tls_certificate: PathBuf::new(),
         tls_key: PathBuf::new(),
         proxy_protocol: ProxyProtocol::Off,
