@@ -10,6 +10,10 @@ use reqwest::Client;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+/// A storm of hellos opens many connections, each of 16 KB; so many are kept when it is over, and for so long.
+const IDLE_CONNECTIONS: usize = 64;
+const IDLE_FOR: Duration = Duration::from_secs(20);
+
 /// Asks the API. Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Api {
@@ -25,7 +29,13 @@ impl Api {
     /// # Errors
     /// When the HTTP client cannot be made.
     pub fn new(url: &str, timeout: Duration, key: Secret, component: Component) -> Result<Self, reqwest::Error> {
-        let client = Client::builder().timeout(timeout).connect_timeout(timeout).no_proxy().build()?;
+        let client = Client::builder()
+            .timeout(timeout)
+            .connect_timeout(timeout)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE_FOR)
+            .no_proxy()
+            .build()?;
         Ok(Self { client, url: url.trim_end_matches('/').to_owned(), key, component })
     }
 

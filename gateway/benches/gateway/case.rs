@@ -114,10 +114,13 @@ async fn echo(name: &str, serves: &Serves, size: &Size) -> Vec<Value> {
     rows
 }
 
+/// Number of the first of those who are there from the beginning; behind all others.
+const FIRST: usize = 100_000;
+
 /// Everybody is connected and has a list.
 async fn ready(stage: &mut Stage, server: &Server, crowd: &Crowd) -> Phones {
     let mut phones = Phones::connect(server.addr, Speaks::Nearcast, crowd).await;
-    stage.read_hellos(crowd.count);
+    stage.read_hellos(stage.seats.len() + crowd.count);
     stage.reset_all().await;
     let all = crowd.count as u64;
     phones.until("a list for each", |counts| counts.lists.load(Ordering::Relaxed) >= all).await;
@@ -135,19 +138,18 @@ async fn gateway(size: &Size, secure: Option<&Secure>) -> Vec<Value> {
     let (kafka, api) = (stage.kafka(), stage.api.clone());
     let server = Server::start(&Serves::Gateway { kafka, api, tls, coalesce_ms: COALESCE_MS });
     let tls = secure.map(Secure::connector);
-    // The first client finds all parts there.
-    drop(
-        Phones::connect(server.addr, Speaks::Nearcast, &Crowd { count: 1, tls: tls.clone(), ..Crowd::default() }).await,
-    );
-    let before = server.resident();
+    // Some are there from the beginning, so that what the first of them bring along is not counted for the others: pools
+    // and queues of the clients of Kafka, Redis and the API.
+    let first = Crowd { first: FIRST, count: size.connections / 5, tls: tls.clone(), ..Crowd::default() };
+    let _first = ready(&mut stage, &server, &first).await;
+    let (before, _) = idle(&server, size).await;
     let coming = Since::now(&server);
     let crowd = Crowd { count: size.connections, active: size.active, tls, ..Crowd::default() };
     let mut phones = ready(&mut stage, &server, &crowd).await;
     let mut rows = vec![row("idle", size)];
     rows[0]["cpu_us_per_connection"] = coming.per(size.connections as f64).into();
-    let bytes = (server.resident() - before) / size.connections as f64;
-    let (_, used) = idle(&server, size).await;
-    rows[0]["bytes_per_connection"] = bytes.into();
+    let (resident, used) = idle(&server, size).await;
+    rows[0]["bytes_per_connection"] = ((resident - before) / size.connections as f64).into();
     rows[0]["cpu_us_per_idle_minute"] = used.into();
 
     let mut said = row("in", size);

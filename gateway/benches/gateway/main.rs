@@ -24,6 +24,10 @@ use std::process::ExitCode;
 
 use case::Case;
 
+/// As the binary has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The name of the short run among the tests.
 const TEST: &str = "a_short_run_counts_right";
 

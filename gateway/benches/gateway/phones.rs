@@ -68,6 +68,8 @@ impl Counts {
 /// Who come.
 #[derive(Clone, Default)]
 pub struct Crowd {
+    /// Number of the first one.
+    pub first: usize,
     pub count: usize,
     /// The first so many say something each round.
     pub active: usize,
@@ -106,8 +108,9 @@ impl Phones {
             let permit = Arc::clone(&coming).acquire_owned().await.unwrap();
             let (counts, rounds) = (Arc::clone(&counts), (number < crowd.active).then(|| rounds.clone()));
             let is_deaf = (number >= crowd.count - crowd.deaf).then(|| is_deaf.clone());
-            let tls = crowd.tls.clone();
+            let (first, tls) = (crowd.first, crowd.tls.clone());
             tasks.spawn(async move {
+                let number = first + number;
                 let mut socket = come(addr, speaks, number, is_deaf.is_some(), tls).await;
                 if speaks == Speaks::Nearcast {
                     let hello = json!({"type": "hello", "device": "d", "position": report(number, 0)});
