@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# merge.sh [TARGET...]: keeps of each corpus the smallest entries that cover what all of them cover, and what
-# examples/seeds.rs writes.
+# merge.sh [TARGET...]: the corpora become what examples/seeds.rs writes, and the fewest other entries that cover what they
+# and fuzz/found cover.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=fuzz/targets.sh
@@ -10,11 +10,10 @@ build_targets "$@"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 for target in "${targets[@]}"; do
-  mkdir "$scratch/$target" "$scratch/$target.seeds"
-  find "corpus/$target" -name 'seed-*' -exec mv -t "$scratch/$target.seeds" {} +
-  cp "$scratch/$target.seeds"/* "$scratch/$target"
-  "$(binary "$target")" -merge=1 "$scratch/$target" "corpus/$target" >"$scratch/log" 2>&1 </dev/null || {
-    cp "$scratch/$target.seeds"/* "corpus/$target"
+  mkdir -p "$scratch/$target" "found/$target"
+  cp "corpus/$target"/seed-* "$scratch/$target"
+  "$(binary "$target")" -set_cover_merge=1 -use_counters=0 "$scratch/$target" "corpus/$target" "found/$target" >"$scratch/log" 2>&1 \
+    </dev/null || {
     tail -n 30 "$scratch/log" >&2
     echo "$target could not be merged" >&2
     exit 1
