@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -127,8 +127,10 @@ impl<'de> Visitor<'de> for TreeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Tree, A::Error> {
         let mut pairs = Vec::new();
-        while let Some(pair) = map.next_entry()? {
-            pairs.push(pair);
+        // Not read as a `String`, which takes bytes for text where they could be some.
+        while let Some(key) = map.next_key()? {
+            let Tree::Text(key) = key else { return Err(Error::custom("a key is a string")) };
+            pairs.push((key, map.next_value()?));
         }
         Ok(Tree::Map(pairs))
     }
