@@ -83,6 +83,8 @@ fn main() {
     // Bytes that could be text, for a key: MessagePack tells the two apart, and so do messages.
     frames.add("bytes-for-a-key", b"\x82\xc4\x04ty\xc5\x80\x60\xa4type\xa4auth");
 
+    hello.add("clock-at-its-end", &[&[0, 0, 0, 0, 0, 0, 0, 0x80], FRAMES[0].as_bytes()].concat());
+
     let session = Corpus::of("session");
     let step = |what: u8, wait: u8, frame: &[u8]| [&[what, wait], frame, &[END]].concat();
     for (name, first, what) in [("json", 0xf2, b't'), ("msgpack", 0xf3, b'b')] {
