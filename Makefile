@@ -9,7 +9,7 @@ LOCKED := $(if $(CI),--locked)
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
 .PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
-  test bench bench-worker bench-gateway chaos nightly test-stack test-cluster
+  test bench bench-worker bench-gateway chaos fuzz nightly test-stack test-cluster
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,11 +60,12 @@ demo: ## Runs everything in one process, with simulated phones and no server
 
 check: tools ## Format, clippy, licences, unused dependencies, shell scripts
 	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/libfuzzer/Cargo.toml -- --check
 	cargo clippy --workspace --all-targets $(LOCKED) -- -D warnings
 	cargo deny --log-level error check bans licenses sources
 	cargo machete
 	@if command -v shellcheck >/dev/null; then \
-	  set -x; shellcheck -x -P . $(LOCAL)/*.sh $(CLUSTER)/*.sh .ci/run $(wildcard tests/*.sh); \
+	  set -x; shellcheck -x -P . $(LOCAL)/*.sh $(CLUSTER)/*.sh fuzz/*.sh .ci/run $(wildcard tests/*.sh); \
 	else \
 	  echo "shellcheck is not installed, so the scripts were not checked: apt-get install shellcheck"; \
 	fi
@@ -85,6 +86,10 @@ bench-gateway: setup ## What a connection costs the gateway, beside an echo serv
 
 chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
 	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long
+
+fuzz: ## Every target for FUZZ_SECONDS (600); FUZZ=records for one of them
+	@$(LOCAL)/setup.sh fuzz
+	@fuzz/run.sh $(FUZZ)
 
 nightly: ## Ten thousand random histories against the oracle; NEARCAST_HISTORIES=N for another number
 	@$(LOCAL)/setup.sh build

@@ -46,6 +46,9 @@ mod waiting;
 mod ws;
 
 pub use config::{Config, ConfigError};
-pub use entrance::{ForwardedHeader, Networks, ProxyProtocol, TlsError};
+pub use entrance::{
+    ForwardedHeader, ForwardedMalformed, Networks, ProxyError, ProxyProtocol, TlsError, forwarded_client,
+    read_proxy_header,
+};
 pub use service::{Error, Parts, run, run_on, run_on_both};
 pub use ws::PATH;

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# setup.sh [build|stack|cluster|tools]: what a bare Debian 12 lacks.
+# setup.sh [build|stack|cluster|tools|fuzz]: what a bare Debian 12 lacks.
 #   build   what compiles Nearcast: cargo, gcc, make
 #   stack   what runs the local stack: a JDK 17, Redis, the jars of Kafka and Cassandra
 #   cluster what runs the local cluster: the same, a balancer and openssl
 #   tools   what `make check` needs besides: cargo-deny, cargo-machete
+#   fuzz    what `make fuzz` needs besides: cargo-fuzz
 # Without a word: build and cluster, and what the tests need besides, with the libraries of the test's clients. Quick when nothing is missing.
 set -euo pipefail
 # shellcheck source=infra/local/where.sh
 source "$(dirname "$0")/where.sh"
 
 cargo_deny_version=0.20.2
+cargo_fuzz_version=0.13.2
 cargo_machete_version=0.9.2
 rust_version=1.95
 
@@ -166,9 +168,9 @@ clients() {
 
 what=${1:-all}
 case $what in
-  all | build | stack | cluster | tools) ;;
+  all | build | stack | cluster | tools | fuzz) ;;
   *)
-    echo "usage: $0 [build|stack|cluster|tools]" >&2
+    echo "usage: $0 [build|stack|cluster|tools|fuzz]" >&2
     exit 2
     ;;
 esac
@@ -192,5 +194,9 @@ if [[ $what != stack ]]; then check_cargo; fi
 if [[ $what == tools ]]; then
   cargo_tool cargo-deny "$cargo_deny_version"
   cargo_tool cargo-machete "$cargo_machete_version"
+  rm -rf "$local_dir/tools/target"
+fi
+if [[ $what == fuzz ]]; then
+  cargo_tool cargo-fuzz "$cargo_fuzz_version"
   rm -rf "$local_dir/tools/target"
 fi

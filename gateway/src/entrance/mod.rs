@@ -27,13 +27,12 @@ use tokio_tungstenite::tungstenite::http::HeaderMap;
 use crate::config::Config;
 use crate::events::UpgradeRefused;
 use limits::{Handshakes, Places};
-use proxy::ProxyError;
 
 pub use events::{HandshakeFailed, Stage};
-pub use forwarded::ForwardedHeader;
+pub use forwarded::{ForwardedHeader, Malformed as ForwardedMalformed, client as forwarded_client};
 pub use limits::{Denied, Place};
 pub use networks::Networks;
-pub use proxy::ProxyProtocol;
+pub use proxy::{ProxyError, ProxyProtocol, read_header as read_proxy_header};
 pub use stream::Stream;
 pub use tls::{Files, Tls, TlsError};
 

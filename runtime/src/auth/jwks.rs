@@ -12,7 +12,7 @@ const RSA_BYTES: usize = 256;
 
 /// The keys of a set that can be used.
 #[derive(Debug, Default)]
-pub(super) struct KeySet {
+pub struct KeySet {
     keys: Vec<Key>,
 }
 
@@ -50,7 +50,7 @@ impl KeySet {
     }
 
     /// How many keys there are.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.keys.len()
     }
 
@@ -61,7 +61,7 @@ impl KeySet {
 
     /// The keys that a token of this algorithm may be signed with: those of the name that it gives, or all where it gives
     /// none.
-    pub fn for_token(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
+    pub(super) fn for_token(&self, kid: Option<&str>, algorithm: Algorithm) -> impl Iterator<Item = &DecodingKey> {
         self.keys
             .iter()
             .filter(move |key| key.algorithm == algorithm && (kid.is_none() || key.kid.as_deref() == kid))

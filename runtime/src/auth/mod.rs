@@ -9,6 +9,7 @@ mod verify;
 
 pub use config::{AuthConfig, KeyError};
 pub use fetch::Keeper;
+pub use jwks::KeySet;
 pub use sign::Signer;
 pub use verify::Verifier;
 
