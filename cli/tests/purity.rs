@@ -28,6 +28,7 @@ const PURE: &[&str] = &[
     "gateway/src/outbox.rs",
     "gateway/src/routes.rs",
     "gateway/src/session.rs",
+    "gateway/src/waiting.rs",
     "api/src/pair.rs",
     "api/src/rules.rs",
     "history-sink/src/commit.rs",

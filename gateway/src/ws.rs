@@ -90,7 +90,7 @@ async fn serve(
     let _ = socket2::SockRef::from(&stream).set_send_buffer_size(gateway.config.send_buffer_bytes);
     if let Some((socket, claims, format, _place)) = upgrade(stream, peer, &door, &gateway, &shutdown).await {
         let held = Held { _door: door, _place, _counted };
-        // A task of its own, which is a tenth of the size of this one.
+        // A task of its own: this one is as large as the handshake needs it.
         connections.spawn(Connection::new(gateway, socket, claims, format, held).run(shutdown));
     }
 }
