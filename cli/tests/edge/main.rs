@@ -1,7 +1,7 @@
 //! The edge: phones behind the balancer keep their gateway, and keep their list when a gateway dies, drains or comes.
 //!
-//! `cargo test -p nearcast --test edge -- --long` plays it with more phones than `cargo test` does. Both start a cluster of
-//! their own by `infra/cluster/cluster.sh`, on ports and in a directory that no other has, and end with all of it stopped.
+//! `cargo test -p nearcast --test edge -- --long` plays it with more phones than `cargo test` does, and `-- --long storm` only
+//! the last scene. Both start a cluster of their own by `infra/cluster/cluster.sh`, on ports and in a directory that no other has, and end with all of it stopped.
 //! What each process logged is left in the target folder under `edge-logs/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
@@ -44,14 +44,16 @@ fn main() -> ExitCode {
         println!("{TEST}: test");
         return ExitCode::SUCCESS;
     }
-    if arguments.iter().any(|filter| !filter.starts_with('-') && !TEST.contains(filter.as_str())) {
+    let storm_alone = has("storm");
+    let filters = |filter: &&String| !filter.starts_with('-') && *filter != "storm";
+    if arguments.iter().filter(filters).any(|filter| !TEST.contains(filter.as_str())) {
         return ExitCode::SUCCESS;
     }
     let plan = if has("--long") { LONG } else { SHORT };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let passed = runtime.block_on(async {
         tokio::select! {
-            passed = std::panic::AssertUnwindSafe(play(plan)).catch_unwind() => passed.is_ok(),
+            passed = std::panic::AssertUnwindSafe(play(plan, storm_alone)).catch_unwind() => passed.is_ok(),
             // The cluster is stopped on the way out.
             _ = tokio::signal::ctrl_c() => false,
         }
@@ -63,17 +65,19 @@ fn main() -> ExitCode {
     if passed { ExitCode::SUCCESS } else { ExitCode::from(101) }
 }
 
-async fn play(plan: Plan) {
+async fn play(plan: Plan, storm_alone: bool) {
     let begun = Instant::now();
     let cluster = Cluster::start().await;
     println!("the cluster is up after {:.0} s", begun.elapsed().as_secs_f64());
     let mut scenes = Scenes::new(&cluster, plan);
-    scenes.everybody_has_one_gateway().await;
-    scenes.phones_come().await;
-    scenes.one_is_killed().await;
-    scenes.one_is_put_aside().await;
-    scenes.one_drains().await;
-    scenes.one_is_added().await;
+    if !storm_alone {
+        scenes.everybody_has_one_gateway().await;
+        scenes.phones_come().await;
+        scenes.one_is_killed().await;
+        scenes.one_is_put_aside().await;
+        scenes.one_drains().await;
+        scenes.one_is_added().await;
+    }
     scenes.all_come_at_once().await;
     drop(scenes);
     cluster.stop().await;

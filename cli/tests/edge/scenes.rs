@@ -16,6 +16,8 @@ use crate::world::{World, place};
 
 /// How long anything may take; the figures say how long it took.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// Whoever lost a gateway holds the right list within this time of the next socket.
+const PROMISED: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Phones that come one after the other come so many at once.
 const AT_ONCE: usize = 50;
@@ -171,6 +173,7 @@ impl<'a> Scenes<'a> {
         println!("  to a socket    {}", figures(after.iter().map(|state| state.open_at.unwrap() - begun).collect()));
         println!("  to a session   {}", figures(after.iter().map(|state| state.welcome_at.unwrap() - begun).collect()));
         println!("  to the list    {}", figures(after.iter().map(|state| state.right_at.unwrap() - begun).collect()));
+        println!("  socket to list {}", figures(after.iter().map(State::to_list).collect()));
         println!("  failures       {:?}", failures(&before, &after));
         // Where a gateway does not take a connection within the balancer's two seconds, another one does.
         let moved = before.iter().zip(&after).filter(|(before, after)| before.gateway != after.gateway).count();
@@ -196,7 +199,9 @@ impl<'a> Scenes<'a> {
             figures(moved().map(|it| it.lost_at.unwrap() - begun).collect())
         );
         println!("  from the loss to a new socket {}", figures(moved().map(State::away).collect()));
+        let within = moved().filter(|state| state.to_list() <= PROMISED).count();
         println!("  from the socket to the list   {}", figures(moved().map(State::to_list).collect()));
+        println!("  within {PROMISED:?} of the socket      {within} of {}", of_it.len());
         println!("  failures                      {:?}", failures(before, &after));
     }
 
