@@ -71,6 +71,8 @@ pub struct Connection {
     pub(crate) user: Arc<str>,
     /// When the token was issued, in seconds since the epoch, if it says so.
     pub(crate) issued_at: Option<i64>,
+    /// The token is a share link's: the session shows one person.
+    pub(crate) of_link: bool,
     /// A new one is being checked.
     pub(crate) checking_token: bool,
     pub(crate) link: Link,
@@ -99,6 +101,7 @@ impl Connection {
             session: Session::new(gateway.rules(), gateway.valid_until(&claims), now).speaking(format),
             user: claims.sub.into(),
             issued_at: claims.iat,
+            of_link: claims.of_link,
             checking_token: false,
             link,
             joining: None,

@@ -79,7 +79,11 @@ impl Connection {
     pub(crate) fn join(&mut self, hello: Hello, id: Option<String>, now: i64) {
         let Hello { device, clock, watch, position, resume } = hello;
         let n = position.as_ref().map(|raw| raw.n);
-        let role = if watch == Some(true) { Role::Watching } else { Role::Reporting };
+        let role = match watch {
+            _ if self.of_link => Role::Link,
+            Some(true) => Role::Watching,
+            _ => Role::Reporting,
+        };
         let checked = match position {
             _ if check_id(&device).is_err() => Err(Refusal::IdInvalid),
             Some(_) if role != Role::Reporting => Err(Refusal::NotReporting),
@@ -173,7 +177,7 @@ impl Connection {
             server_time: clock::now_ms(),
             user: self.user.to_string(),
             session: format!("{}.{}.{}", entry.gateway, entry.incarnation, entry.handle),
-            role: if role == Role::Reporting { RoleName::Reporting } else { RoleName::Watching },
+            role: RoleName::of(role),
             report_interval_s: deployment.report_interval_s,
             min_move_m: deployment.min_move_m,
             max_silence_s: deployment.max_silence_s,

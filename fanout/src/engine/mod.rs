@@ -92,7 +92,7 @@ pub use out::{BATCH_BYTES, Batch, Outbox};
 pub use reset::PART_ENTRIES;
 pub use rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, rows};
 pub use saved::Copied;
-pub use session::{MAX_WATCHING, ResetCause};
+pub use session::ResetCause;
 pub use stats::Stats;
 
 /// What the engine decides by.
