@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::args::AuditArgs;
 use crate::demo::args::DemoArgs;
 use crate::simulate::args::SimulateArgs;
 
@@ -43,6 +44,7 @@ pub enum Command {
     // Its own words: see its options.
     Demo(DemoArgs),
     Simulate(Box<SimulateArgs>),
+    Audit(Box<AuditArgs>),
     /// Makes, lists and tidies the deployment's Kafka topics
     Topics {
         /// What to do with them.

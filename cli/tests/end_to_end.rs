@@ -6,9 +6,10 @@ mod run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use run::records::{self, Reports};
+use run::account::{accepted, account};
 use run::{Running, Said, Stack, free, nearcast, said, strs, until_body};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
 /// Each run judges whether everything is seen within two seconds: they take turns.
@@ -46,16 +47,16 @@ impl Deployment {
         Self { stack, service, ws, api }
     }
 
-    /// What was said, the report, and the reports acknowledged as being in the log.
-    fn simulate(&self, options: &[&str]) -> (Said, Value, Reports) {
-        let (json, acknowledged) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    /// What was said, the report, and the ledger.
+    fn simulate(&self, options: &[&str]) -> (Said, Value, NamedTempFile) {
+        let (json, ledger) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
         let (ws, api) = (format!("ws://{}/v1/ws", self.ws), format!("http://{}", self.api));
-        let files = [json.path().to_str().unwrap(), acknowledged.path().to_str().unwrap()];
-        let args = ["simulate", "--json", files[0], "--acknowledged", files[1], "--ws", &ws, "--api", &api];
+        let files = [json.path().to_str().unwrap(), ledger.path().to_str().unwrap()];
+        let args = ["simulate", "--json", files[0], "--ledger", files[1], "--ws", &ws, "--api", &api];
         let said = said(&mut nearcast(&[&args, options].concat()));
         let report = std::fs::read_to_string(json.path()).unwrap();
         let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("no report: {}{}", said.out, said.err));
-        (said, report, records::acknowledged(acknowledged.path()))
+        (said, report, ledger)
     }
 
     async fn end(self) {
@@ -82,10 +83,10 @@ async fn phones_see_what_they_must_and_nothing_accepted_is_lost() {
     let _turn = TURN.lock().await;
     let deployment = Deployment::start().await;
     let options = "--phones 60 --friends 10 --duration 30s --seed 11 --drop-rate 1 --report-every 2s";
-    let (said, report, acknowledged) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
+    let (said, report, ledger) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
     assert_clean(&said, &report);
     assert!(report["drops"].as_u64().unwrap() > 0, "{}", said.out);
-    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
+    assert!(accepted(&account(&deployment.stack, ledger.path())) > 0);
     deployment.end().await;
 }
 
@@ -120,9 +121,9 @@ async fn recorded_ways_meet_and_part() {
     for file in &files {
         options.extend(["--trace", file.to_str().unwrap()]);
     }
-    let (said, report, acknowledged) = deployment.simulate(&options);
+    let (said, report, ledger) = deployment.simulate(&options);
     assert_clean(&said, &report);
     assert!(report["removals_received"].as_u64().unwrap() > 0, "nobody parted: {}", said.out);
-    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
+    assert!(accepted(&account(&deployment.stack, ledger.path())) > 0);
     deployment.end().await;
 }

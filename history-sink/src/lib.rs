@@ -13,6 +13,7 @@ pub mod memory;
 mod reader;
 mod row;
 mod sink;
+pub mod stored;
 mod writer;
 
 pub use sink::{Config, Error, Parts, run};

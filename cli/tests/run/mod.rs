@@ -1,8 +1,8 @@
 //! Runs the real binary.
 #![allow(dead_code, clippy::print_stdout)]
 
+pub mod account;
 pub mod phones;
-pub mod records;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};

@@ -327,6 +327,7 @@ impl Engine {
             self.stats.records_invalid += 1;
             return false;
         };
+        self.stats.joined += 1;
         let known = self.slots.mode(slot).unwrap_or_default();
         let sharing = rule::reported_as(carried, &known, at.append_ms);
         self.slots.cold_mut(slot).set_report(&Report {

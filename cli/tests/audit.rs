@@ -1,0 +1,298 @@
+//! The account of reports on the real servers: it closes, and whatever is done to log or history is listed.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod run;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nearcast_runtime::cql::{self, CqlConfig};
+use nearcast_runtime::kafka::{Kafka, KafkaConfig};
+use nearcast_schemas::codec::{Codec, SchemaIds};
+use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION};
+use nearcast_schemas::topics::Topics;
+use rdkafka::producer::FutureRecord;
+use run::phones::Phones;
+use run::{PATIENCE, Running, Said, Stack, bad, free, nearcast, said, strs, until_body};
+use serde_json::Value;
+
+/// All services in one process.
+struct World {
+    stack: Stack,
+    options: Vec<String>,
+    admin: String,
+    begun_ms: i64,
+    service: Running,
+    kafka: Kafka,
+    cassandra: CqlConfig,
+}
+
+impl World {
+    async fn start() -> Self {
+        let stack = Stack::new();
+        let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
+        let mut args = stack.args(&["all"]);
+        for set in [
+            format!("gateway.listen={ws}"),
+            format!("gateway.admin_listen={admin}"),
+            format!("gateway.api_url=http://{api}"),
+            format!("api.listen={api}"),
+            format!("fanout.admin_listen={fanout}"),
+            format!("history_sink.admin_listen={sink}"),
+        ] {
+            args.extend(["--set".to_owned(), set]);
+        }
+        let begun_ms = nearcast_runtime::clock::now_ms();
+        let service = Running::start(&strs(&args));
+        for address in [&admin, &api, &fanout, &sink] {
+            until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
+        }
+        let options = vec![
+            format!("--ws=ws://{ws}/v1/ws"),
+            format!("--api=http://{api}"),
+            "--friends=6".to_owned(),
+            "--report-every=500ms".to_owned(),
+        ];
+        let kafka = Kafka::new(KafkaConfig {
+            bootstrap: stack.kafka.clone(),
+            embedded: false,
+            startup_wait: PATIENCE,
+            options: Default::default(),
+        });
+        let cassandra = CqlConfig {
+            nodes: vec![stack.cassandra.clone()],
+            keyspace: stack.prefix.clone(),
+            replication_factor: 1,
+            datacenter: None,
+            startup_wait: PATIENCE,
+            username: None,
+            password: None,
+        };
+        Self { stack, options, admin, begun_ms, service, kafka, cassandra }
+    }
+
+    fn phones(&self, options: &[&str], ledger: &Path) -> Phones {
+        let mut all = self.options.clone();
+        all.extend(options.iter().map(|option| (*option).to_owned()));
+        all.push(format!("--ledger={}", ledger.display()));
+        Phones::start(20, &all)
+    }
+
+    fn audit(&self, options: &[&str]) -> Said {
+        let from = self.begun_ms.to_string();
+        let mut args = self.stack.args(&["audit", "--from", &from, "--to", "now"]);
+        args.extend(options.iter().map(|option| (*option).to_owned()));
+        said(&mut nearcast(&strs(&args)))
+    }
+
+    /// The account as JSON, which must end with this status.
+    #[track_caller]
+    fn account(&self, code: i32, options: &[&str]) -> Value {
+        let said = self.audit(&[&["--json"], options].concat());
+        assert_eq!(said.code, code, "{}{}", said.out, said.err);
+        serde_json::from_str(&said.out).unwrap()
+    }
+
+    /// Appends a record by hand.
+    async fn append(&self, user: &str, value: &[u8]) -> (i32, i64) {
+        let topic = Topics::new(&self.stack.prefix).locations();
+        let producer = self.kafka.producer(&Default::default()).unwrap();
+        let record = FutureRecord::to(&topic).key(user).payload(value);
+        let delivery = producer.send_result(record).map_err(|(error, _)| error).unwrap();
+        let delivered = delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
+        (delivered.partition, delivered.offset)
+    }
+
+    async fn metrics(&self) -> String {
+        reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
+    }
+
+    async fn end(self) {
+        let (code, log) = self.service.stop();
+        assert_eq!(code, 0, "{log}");
+        self.stack.clean().await;
+    }
+}
+
+/// The sum over all labels.
+fn metric(metrics: &str, name: &str) -> u64 {
+    let values = metrics.lines().filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next());
+    values.map(|value| value.parse::<f64>().unwrap() as u64).sum()
+}
+
+fn found(account: &Value, what: &str) -> Vec<(String, i64)> {
+    let of_kind = account["findings"].as_array().unwrap().iter().filter(|finding| finding["what"] == what);
+    of_kind.map(|finding| (finding["user"].as_str().unwrap().to_owned(), finding["n"].as_i64().unwrap())).collect()
+}
+
+/// A report of a user's phone as it might come.
+fn report(user: &str, n: i64) -> LocationEvent {
+    let now_ms = nearcast_runtime::clock::now_ms();
+    let fix = Fix {
+        lat: 48.137,
+        lon: 11.575,
+        accuracy_m: None,
+        speed_mps: None,
+        heading_deg: None,
+        altitude_m: None,
+        device: format!("{user}-phone"),
+        n,
+        device_time: now_ms,
+        fixed_at: now_ms,
+    };
+    LocationEvent {
+        kind: LocationKind::Fix,
+        session: NO_SESSION,
+        route: None,
+        list_version: 0,
+        reset: false,
+        mode: Mode::default(),
+        fix: Some(fix),
+        gateway_time: now_ms,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_account_closes_and_every_change_is_listed() {
+    let world = World::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let (whole, killed) = (folder.path().join("whole"), folder.path().join("killed"));
+
+    // Phones that lose their sockets send again; others die with their process.
+    let phones = world.phones(&["--duration=8s", "--drop-rate=6", "--seed=3"], &whole);
+    let (code, simulated) = phones.ended();
+    assert_eq!(code, 0, "{simulated}");
+    let dying = world.phones(&["--duration=600s", "--drop-rate=0", "--seed=4"], &killed);
+    let deadline = Instant::now() + PATIENCE;
+    while fs::read_to_string(&killed).unwrap().matches("\npublished ").count() < 200 {
+        assert!(Instant::now() < deadline, "phones report");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // By SIGKILL.
+    drop(dying);
+    // A record that nobody can read.
+    let broken = world.append("nobody", b"nothing of ours").await;
+    let ledgers = ["--ledger", whole.to_str().unwrap(), "--ledger", killed.to_str().unwrap()];
+
+    let account = world.account(0, &ledgers);
+    assert_eq!((&account["verdict"], &account["differences"]), (&"clean".into(), &0.into()), "{account}");
+    let count = |part: &str, field: &str| account[part][field].as_u64().unwrap();
+    assert_eq!(account["users"], 40);
+    assert_eq!((count("ledger", "outside"), count("log", "in_no_ledger")), (0, 0));
+    for (field, of) in [("published", "reports_published"), ("thinned", "reports_thinned")] {
+        assert!(count("ledger", field) >= simulated[of].as_u64().unwrap(), "{field}: {account}");
+    }
+    assert!(count("ledger", "published") > 200 && count("ledger", "thinned") > 0, "{account}");
+    assert_eq!(count("log", "reports"), count("history", "reports"));
+    assert_eq!(account["dead_lettered"], 1);
+    let dead = &account["findings"][0];
+    assert_eq!((&dead["partition"], &dead["offset"]), (&broken.0.into(), &broken.1.into()), "{account}");
+
+    // The stages' own counters meet.
+    let metrics = world.metrics().await;
+    let (as_now, late) = (count("log", "as_now"), count("log", "late"));
+    assert_eq!(metric(&metrics, "nearcast_ingest_reports_total{outcome=\"published\"}"), as_now);
+    assert_eq!(metric(&metrics, "nearcast_ingest_reports_total{outcome=\"stored\"}"), late);
+    assert!(metric(&metrics, "nearcast_ingest_reports_total{outcome=\"thinned\"}") >= count("ledger", "thinned"));
+    let joined = metric(&metrics, "nearcast_fanout_reports_joined_total");
+    let superseded = metric(&metrics, "nearcast_fanout_records_ignored_total{cause=\"superseded\"}");
+    assert!(joined <= as_now && joined + superseded >= as_now, "{joined} and {superseded} of {as_now}");
+    assert_eq!(metric(&metrics, "nearcast_fanout_records_ignored_total{cause=\"history\"}"), late);
+    let queued = metric(&metrics, "nearcast_gateway_updates_queued_total");
+    let written = metric(&metrics, "nearcast_gateway_updates_written_total");
+    let conflated = metric(&metrics, "nearcast_gateway_updates_conflated_total");
+    assert!(written > 0 && written + conflated <= queued, "{written} and {conflated} of {queued}");
+
+    // One user alone.
+    let one = simulated["users"][0].as_str().unwrap();
+    let of_one = world.account(0, &[&ledgers[..], &["--user", one]].concat());
+    assert_eq!(of_one["users"], 1);
+    assert!(of_one["log"]["reports"].as_u64().unwrap() < count("log", "reports"));
+
+    // What is done to the history and the log.
+    let session: Arc<_> = cql::connect(&world.cassandra).await.unwrap();
+    let rows = session
+        .query_unpaged("SELECT user_id, n FROM history LIMIT 1000", &[])
+        .await
+        .unwrap()
+        .into_rows_result()
+        .unwrap();
+    let rows: BTreeSet<(String, i64)> = rows.rows::<(String, i64)>().unwrap().map(Result::unwrap).collect();
+    let mut rows = rows.into_iter();
+    let (deleted, doubled) = (rows.next().unwrap(), rows.next().unwrap());
+    let where_ = "user_id = ? AND day = ? AND fixed_at = ? AND device = ? AND n = ?";
+    let key = "user_id, day, fixed_at, device, n";
+    let text = format!(
+        "SELECT {key}, lat, lon, appended_at, log_partition, log_offset FROM history WHERE n = ? AND user_id = ? ALLOW FILTERING"
+    );
+    type Row = (
+        String,
+        scylla::value::CqlDate,
+        scylla::value::CqlTimestamp,
+        String,
+        i64,
+        f64,
+        f64,
+        scylla::value::CqlTimestamp,
+        i32,
+        i64,
+    );
+    let row = |(user, n): (String, i64)| {
+        let (session, text) = (Arc::clone(&session), text.clone());
+        async move {
+            let found = session.query_unpaged(text, (n, user)).await.unwrap().into_rows_result().unwrap();
+            found.first_row::<Row>().unwrap()
+        }
+    };
+    let (user, day, at, device, n, ..) = row(deleted.clone()).await;
+    session.query_unpaged(format!("DELETE FROM history WHERE {where_}"), (user, day, at, device, n)).await.unwrap();
+    let mut again = row(doubled.clone()).await;
+    again.2.0 += 1;
+    let insert = format!(
+        "INSERT INTO history ({key}, lat, lon, appended_at, log_partition, log_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    );
+    session.query_unpaged(insert.clone(), again).await.unwrap();
+    let mut forged_row = row(doubled.clone()).await;
+    forged_row.4 = 1_000_000;
+    session.query_unpaged(insert, forged_row).await.unwrap();
+    let mut bytes = Vec::new();
+    Codec::new(SchemaIds::default()).encode_location(&report(one, 2_000_000), &mut bytes);
+    let forged = world.append(one, &bytes).await;
+    let lost = "published 0 3000000";
+    let lie = fs::read_to_string(&whole).unwrap() + &format!("sent 0 3000000 {0}\n{lost} {0}\n", world.begun_ms + 1);
+    fs::write(&whole, lie).unwrap();
+
+    let account = world.account(1, &ledgers);
+    assert_eq!((&account["verdict"], &account["differences"]), (&"differences".into(), &5.into()), "{account}");
+    assert_eq!(found(&account, "not_stored"), [deleted]);
+    assert_eq!(found(&account, "stored_twice"), std::slice::from_ref(&doubled));
+    assert_eq!(found(&account, "not_in_log"), [(doubled.0, 1_000_000)]);
+    assert_eq!(found(&account, "never_sent"), [(one.to_owned(), 2_000_000)]);
+    assert_eq!(found(&account, "lost"), [(one.to_owned(), 3_000_000)]);
+    let said = world.audit(&ledgers);
+    assert_eq!(said.code, 1);
+    assert!(said.err.contains("5 DIFFERENCES"), "{}", said.err);
+    let line = format!(
+        "user {one} device {one}-phone n 2000000 partition {} offset {}: in the log, and never sent by its phone",
+        forged.0, forged.1
+    );
+    assert!(said.out.lines().any(|told| told == line), "{line} in {}", said.out);
+    assert!(!said.out.contains("48.137") && !said.out.contains("52.5"), "{}", said.out);
+    world.end().await;
+}
+
+#[test]
+fn what_cannot_be_audited_is_said() {
+    bad(&["audit", "--to", "now"], 64, &["--from"]);
+    bad(&["audit", "--from", "soon", "--to", "now"], 64, &["2026-01-31T12:00:00Z"]);
+    bad(&["audit", "--from", "now", "--to", "1h"], 64, &["--from must be before --to"]);
+    bad(&["audit", "--from", "1h", "--to", "now", "--ledger", "/nowhere"], 1, &["/nowhere cannot be read"]);
+    bad(&["audit", "--from", "1h", "--to", "now", "--ledger", "/etc/hostname"], 1, &["is no ledger"]);
+    bad(&["audit", "--from", "1h", "--to", "now", "--user", "a b"], 64, &["white space"]);
+    let set = ["--set", "kafka.bootstrap=127.0.0.1:1", "--set", "kafka.startup_wait=100ms"];
+    let args = [&["audit", "--from", "1h", "--to", "now"][..], &set].concat();
+    bad(&args, 1, &["Kafka does not answer"]);
+}
