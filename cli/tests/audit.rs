@@ -205,6 +205,9 @@ async fn the_account_closes_and_every_change_is_listed() {
     let written = metric(&metrics, "nearcast_gateway_updates_written_total");
     let conflated = metric(&metrics, "nearcast_gateway_updates_conflated_total");
     assert!(written > 0 && written + conflated <= queued, "{written} and {conflated} of {queued}");
+    assert!(metric(&metrics, "nearcast_gateway_reset_positions_written_total") > 0, "lists began");
+    assert_eq!(metric(&metrics, "nearcast_history_sink_rows_stored_total"), as_now + late);
+    assert_eq!(metric(&metrics, "nearcast_history_sink_dead_letters_total"), 1);
 
     // One user alone.
     let one = simulated["users"][0].as_str().unwrap();
@@ -282,6 +285,33 @@ async fn the_account_closes_and_every_change_is_listed() {
     assert!(said.out.lines().any(|told| told == line), "{line} in {}", said.out);
     assert!(!said.out.contains("48.137") && !said.out.contains("52.5"), "{}", said.out);
     world.end().await;
+}
+
+/// All Rust below a folder, tests aside.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            sources(&entry, into);
+        } else if entry.extension().is_some_and(|extension| extension == "rs") {
+            *into += &fs::read_to_string(entry).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_page_names_metrics_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut code = String::new();
+    for part in ["ingest", "fanout", "gateway", "history-sink"] {
+        sources(&root.join(part).join("src"), &mut code);
+    }
+    let page = fs::read_to_string(root.join("docs/accounting.md")).unwrap();
+    let words = page.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let names: BTreeSet<_> = words.filter(|word| word.starts_with("nearcast_")).collect();
+    assert!(names.len() >= 11, "{names:?}");
+    for name in names {
+        assert!(code.contains(&format!("\"{name}\"")), "{name} is no metric");
+    }
 }
 
 #[test]
