@@ -17,6 +17,8 @@ use nearcast_schemas::topics::Topics;
 use rdkafka::producer::FutureRecord;
 use run::phones::Phones;
 use run::{PATIENCE, Running, Said, Stack, bad, free, nearcast, said, strs, until_body};
+use scylla::client::session::Session;
+use scylla::value::{CqlDate, CqlTimestamp};
 use serde_json::Value;
 
 /// All services in one process.
@@ -81,17 +83,22 @@ impl World {
         Phones::start(20, &all)
     }
 
-    fn audit(&self, options: &[&str]) -> Said {
+    fn audit(&self, to: &str, options: &[&str]) -> Said {
         let from = self.begun_ms.to_string();
-        let mut args = self.stack.args(&["audit", "--from", &from, "--to", "now"]);
+        let mut args = self.stack.args(&["audit", "--from", &from, "--to", to]);
         args.extend(options.iter().map(|option| (*option).to_owned()));
         said(&mut nearcast(&strs(&args)))
     }
 
-    /// The account as JSON, which must end with this status.
+    /// The account until now as JSON, which must end with this status.
     #[track_caller]
     fn account(&self, code: i32, options: &[&str]) -> Value {
-        let said = self.audit(&[&["--json"], options].concat());
+        self.account_until("now", code, options)
+    }
+
+    #[track_caller]
+    fn account_until(&self, to: &str, code: i32, options: &[&str]) -> Value {
+        let said = self.audit(to, &[&["--json"], options].concat());
         assert_eq!(said.code, code, "{}{}", said.out, said.err);
         serde_json::from_str(&said.out).unwrap()
     }
@@ -155,6 +162,28 @@ fn report(user: &str, n: i64) -> LocationEvent {
     }
 }
 
+/// A user who is erased after the range has nothing left of it.
+async fn an_erasure_explains(world: &World, session: &Session, user: &str, ledgers: &[&str]) {
+    let before = nearcast_runtime::clock::now_ms().to_string();
+    let of_user = world.account_until(&before, 0, &["--user", user]);
+    let reports = of_user["log"]["reports"].as_u64().unwrap();
+    assert!(reports > 0 && of_user["history"]["erased"] == 0, "{of_user}");
+    let mut bytes = Vec::new();
+    let erase = LocationEvent { kind: LocationKind::Erase, fix: None, ..report(user, 0) };
+    Codec::new(SchemaIds::default()).encode_location(&erase, &mut bytes);
+    world.append(user, &bytes).await;
+    let days = session.query_unpaged("SELECT DISTINCT user_id, day FROM history", &[]).await.unwrap();
+    for row in days.into_rows_result().unwrap().rows::<(String, CqlDate)>().unwrap().map(Result::unwrap) {
+        if row.0 == user {
+            session.query_unpaged("DELETE FROM history WHERE user_id = ? AND day = ?", row).await.unwrap();
+        }
+    }
+    for to in [before.as_str(), "now"] {
+        let account = world.account_until(to, 0, ledgers);
+        assert_eq!(account["history"]["erased"], reports, "{account}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_account_closes_and_every_change_is_listed() {
     let world = World::start().await;
@@ -215,8 +244,10 @@ async fn the_account_closes_and_every_change_is_listed() {
     assert_eq!(of_one["users"], 1);
     assert!(of_one["log"]["reports"].as_u64().unwrap() < count("log", "reports"));
 
-    // What is done to the history and the log.
     let session: Arc<_> = cql::connect(&world.cassandra).await.unwrap();
+    an_erasure_explains(&world, &session, simulated["users"][1].as_str().unwrap(), &ledgers).await;
+
+    // What is done to the history and the log.
     let rows = session
         .query_unpaged("SELECT user_id, n FROM history LIMIT 1000", &[])
         .await
@@ -231,18 +262,7 @@ async fn the_account_closes_and_every_change_is_listed() {
     let text = format!(
         "SELECT {key}, lat, lon, appended_at, log_partition, log_offset FROM history WHERE n = ? AND user_id = ? ALLOW FILTERING"
     );
-    type Row = (
-        String,
-        scylla::value::CqlDate,
-        scylla::value::CqlTimestamp,
-        String,
-        i64,
-        f64,
-        f64,
-        scylla::value::CqlTimestamp,
-        i32,
-        i64,
-    );
+    type Row = (String, CqlDate, CqlTimestamp, String, i64, f64, f64, CqlTimestamp, i32, i64);
     let row = |(user, n): (String, i64)| {
         let (session, text) = (Arc::clone(&session), text.clone());
         async move {
@@ -275,7 +295,7 @@ async fn the_account_closes_and_every_change_is_listed() {
     assert_eq!(found(&account, "not_in_log"), [(doubled.0, 1_000_000)]);
     assert_eq!(found(&account, "never_sent"), [(one.to_owned(), 2_000_000)]);
     assert_eq!(found(&account, "lost"), [(one.to_owned(), 3_000_000)]);
-    let said = world.audit(&ledgers);
+    let said = world.audit("now", &ledgers);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("5 DIFFERENCES"), "{}", said.err);
     let line = format!(
