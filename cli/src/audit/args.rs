@@ -37,7 +37,7 @@ pub struct AuditArgs {
     /// Partitions read at once
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub partitions_at_once: u16,
-    /// Reports of one partition, and of all ledgers, at most
+    /// Reports, sessions and users of one partition, and reports of all ledgers, at most
     #[arg(long, default_value_t = 5_000_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub max_records: u32,
 }

@@ -40,7 +40,7 @@ pub struct Erasure {
 /// The partition is larger than the memory that it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "partition {partition} has more than {most} reports between --from and --to; audit a shorter time or single users \
+    "partition {partition} has more than {most} reports, sessions or users between --from and --to; audit a shorter time or single users \
      (--user), or raise --max-records: a report takes up to 100 bytes, in each of --partitions-at-once"
 )]
 pub struct TooMany {
@@ -129,6 +129,9 @@ impl Books {
             self.find(Kind::WrongPartition, user, device, n, at.offset);
             return Ok(());
         }
+        if self.records.len().max(self.sessions.len()).max(self.users.names.len()) >= self.most {
+            return Err(TooMany { partition: self.partition, most: self.most });
+        }
         let user_number = self.users.number(user);
         match event.kind {
             LocationKind::Erase => self.erase(user, at),
@@ -139,9 +142,6 @@ impl Books {
             self.without_position += 1;
             return Ok(());
         };
-        if self.records.len() >= self.most {
-            return Err(TooMany { partition: self.partition, most: self.most });
-        }
         let device = self.devices.number(&fix.device);
         let late = event.kind == LocationKind::Backfill;
         self.records.push(Record {
