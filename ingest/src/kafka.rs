@@ -55,7 +55,7 @@ struct Health {
 pub(crate) struct OnItsWay {
     kind: LocationKind,
     since: Instant,
-    /// By the steady clock.
+    /// By the steady clock; where the broker gives no append times, by the time of day.
     handed_ms: i64,
     /// The broker gives no append times.
     embedded: bool,
@@ -112,7 +112,8 @@ impl Log {
         self.codec.encode_location(event, &mut bytes);
         let (settled, receiver) = oneshot::channel();
         let (kind, since, embedded) = (event.kind, Instant::now(), self.embedded);
-        let handed_ms = self.clock.steady_ms();
+        // Where it counts as the append time, consumers compare it with their own time of day.
+        let handed_ms = if embedded { nearcast_runtime::clock::now_ms() } else { self.clock.steady_ms() };
         let on_its_way = OnItsWay { kind, since, handed_ms, embedded, then, settled, permit };
         let record = BaseRecord::with_opaque_to(&self.topic, Box::new(on_its_way)).key(user).payload(&bytes);
         let record = record.timestamp(handed_ms);
