@@ -16,64 +16,47 @@ use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION
 use nearcast_schemas::topics::Topics;
 use rdkafka::producer::FutureRecord;
 use run::phones::Phones;
-use run::{PATIENCE, Running, Said, Stack, bad, free, nearcast, said, strs, until_body};
+use run::whole::Whole;
+use run::{PATIENCE, Said, bad, nearcast, said, strs};
 use scylla::client::session::Session;
 use scylla::value::{CqlDate, CqlTimestamp};
 use serde_json::Value;
 
 /// All services in one process.
 struct World {
-    stack: Stack,
+    whole: Whole,
     options: Vec<String>,
-    admin: String,
     begun_ms: i64,
-    service: Running,
     kafka: Kafka,
     cassandra: CqlConfig,
 }
 
 impl World {
     async fn start() -> Self {
-        let stack = Stack::new();
-        let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
-        let mut args = stack.args(&["all"]);
-        for set in [
-            format!("gateway.listen={ws}"),
-            format!("gateway.admin_listen={admin}"),
-            format!("gateway.api_url=http://{api}"),
-            format!("api.listen={api}"),
-            format!("fanout.admin_listen={fanout}"),
-            format!("history_sink.admin_listen={sink}"),
-        ] {
-            args.extend(["--set".to_owned(), set]);
-        }
         let begun_ms = nearcast_runtime::clock::now_ms();
-        let service = Running::start(&strs(&args));
-        for address in [&admin, &api, &fanout, &sink] {
-            until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
-        }
+        let whole = Whole::start(&[]).await;
         let options = vec![
-            format!("--ws=ws://{ws}/v1/ws"),
-            format!("--api=http://{api}"),
+            format!("--ws=ws://{}/v1/ws", whole.ws),
+            format!("--api=http://{}", whole.api),
             "--friends=6".to_owned(),
             "--report-every=500ms".to_owned(),
         ];
         let kafka = Kafka::new(KafkaConfig {
-            bootstrap: stack.kafka.clone(),
+            bootstrap: whole.stack.kafka.clone(),
             embedded: false,
             startup_wait: PATIENCE,
             options: Default::default(),
         });
         let cassandra = CqlConfig {
-            nodes: vec![stack.cassandra.clone()],
-            keyspace: stack.prefix.clone(),
+            nodes: vec![whole.stack.cassandra.clone()],
+            keyspace: whole.stack.prefix.clone(),
             replication_factor: 1,
             datacenter: None,
             startup_wait: PATIENCE,
             username: None,
             password: None,
         };
-        Self { stack, options, admin, begun_ms, service, kafka, cassandra }
+        Self { whole, options, begun_ms, kafka, cassandra }
     }
 
     fn phones(&self, options: &[&str], ledger: &Path) -> Phones {
@@ -85,7 +68,7 @@ impl World {
 
     fn audit(&self, to: &str, options: &[&str]) -> Said {
         let from = self.begun_ms.to_string();
-        let mut args = self.stack.args(&["audit", "--from", &from, "--to", to]);
+        let mut args = self.whole.stack.args(&["audit", "--from", &from, "--to", to]);
         args.extend(options.iter().map(|option| (*option).to_owned()));
         said(&mut nearcast(&strs(&args)))
     }
@@ -105,7 +88,7 @@ impl World {
 
     /// Appends a record by hand.
     async fn append(&self, user: &str, value: &[u8]) -> (i32, i64) {
-        let topic = Topics::new(&self.stack.prefix).locations();
+        let topic = Topics::new(&self.whole.stack.prefix).locations();
         let producer = self.kafka.producer(&Default::default()).unwrap();
         let record = FutureRecord::to(&topic).key(user).payload(value);
         let delivery = producer.send_result(record).map_err(|(error, _)| error).unwrap();
@@ -114,13 +97,7 @@ impl World {
     }
 
     async fn metrics(&self) -> String {
-        reqwest::get(format!("http://{}/metrics", self.admin)).await.unwrap().text().await.unwrap()
-    }
-
-    async fn end(self) {
-        let (code, log) = self.service.stop();
-        assert_eq!(code, 0, "{log}");
-        self.stack.clean().await;
+        reqwest::get(format!("http://{}/metrics", self.whole.admin)).await.unwrap().text().await.unwrap()
     }
 }
 
@@ -304,7 +281,7 @@ async fn the_account_closes_and_every_change_is_listed() {
     );
     assert!(said.out.lines().any(|told| told == line), "{line} in {}", said.out);
     assert!(!said.out.contains("48.137") && !said.out.contains("52.5"), "{}", said.out);
-    world.end().await;
+    world.whole.stop().await;
 }
 
 /// All Rust below a folder, tests aside.

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use run::account::{accepted, account};
-use run::{Running, Said, Stack, free, nearcast, said, strs, until_body};
+use run::whole::Whole;
+use run::{Said, nearcast, said};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
@@ -16,53 +17,24 @@ use tokio::sync::Mutex;
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Every service in one process on the real servers.
-struct Deployment {
-    stack: Stack,
-    service: Running,
-    ws: String,
-    api: String,
-}
+struct Deployment(Whole);
 
 impl Deployment {
     async fn start() -> Self {
-        let stack = Stack::new();
-        let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
-        let mut args = stack.args(&["all"]);
-        for set in [
-            format!("gateway.listen={ws}"),
-            format!("gateway.admin_listen={admin}"),
-            format!("gateway.api_url=http://{api}"),
-            format!("api.listen={api}"),
-            format!("fanout.admin_listen={fanout}"),
-            format!("history_sink.admin_listen={sink}"),
-            // So that a short run compares some.
-            "fanout.digest_every=3s".to_owned(),
-        ] {
-            args.extend(["--set".to_owned(), set]);
-        }
-        let service = Running::start(&strs(&args));
-        for address in [&admin, &api, &fanout, &sink] {
-            until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
-        }
-        Self { stack, service, ws, api }
+        // So that a short run compares some.
+        Self(Whole::start(&["fanout.digest_every=3s"]).await)
     }
 
     /// What was said, the report, and the ledger.
     fn simulate(&self, options: &[&str]) -> (Said, Value, NamedTempFile) {
         let (json, ledger) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
-        let (ws, api) = (format!("ws://{}/v1/ws", self.ws), format!("http://{}", self.api));
+        let (ws, api) = (format!("ws://{}/v1/ws", self.0.ws), format!("http://{}", self.0.api));
         let files = [json.path().to_str().unwrap(), ledger.path().to_str().unwrap()];
         let args = ["simulate", "--json", files[0], "--ledger", files[1], "--ws", &ws, "--api", &api];
         let said = said(&mut nearcast(&[&args, options].concat()));
         let report = std::fs::read_to_string(json.path()).unwrap();
         let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("no report: {}{}", said.out, said.err));
         (said, report, ledger)
-    }
-
-    async fn end(self) {
-        let (code, log) = self.service.stop();
-        assert_eq!(code, 0, "{log}");
-        self.stack.clean().await;
     }
 }
 
@@ -86,8 +58,8 @@ async fn phones_see_what_they_must_and_nothing_accepted_is_lost() {
     let (said, report, ledger) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
     assert_clean(&said, &report);
     assert!(report["drops"].as_u64().unwrap() > 0, "{}", said.out);
-    assert!(accepted(&account(&deployment.stack, ledger.path())) > 0);
-    deployment.end().await;
+    assert!(accepted(&account(&deployment.0.stack, ledger.path())) > 0);
+    deployment.0.stop().await;
 }
 
 /// A drive, a hike and a walk around a lake, from the source distribution of the Python package `gpxpy`.
@@ -124,6 +96,6 @@ async fn recorded_ways_meet_and_part() {
     let (said, report, ledger) = deployment.simulate(&options);
     assert_clean(&said, &report);
     assert!(report["removals_received"].as_u64().unwrap() > 0, "nobody parted: {}", said.out);
-    assert!(accepted(&account(&deployment.stack, ledger.path())) > 0);
-    deployment.end().await;
+    assert!(accepted(&account(&deployment.0.stack, ledger.path())) > 0);
+    deployment.0.stop().await;
 }

@@ -6,107 +6,44 @@ mod run;
 
 use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
-use run::{PATIENCE, Running, Stack, free, good, strs, until_body};
+use nearcast_runtime::clock::now_ms;
+use run::socket::Socket;
+use run::whole::Whole;
+use run::{good, strs};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-
-struct Phone(WebSocketStream<MaybeTlsStream<TcpStream>>);
-
-impl Phone {
-    async fn connect(ws: &str, token: &str) -> Self {
-        let mut request = format!("ws://{ws}/v1/ws").into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        Self(tokio_tungstenite::connect_async(request).await.unwrap().0)
-    }
-
-    async fn send(&mut self, message: Value) {
-        self.0.send(Message::text(message.to_string())).await.unwrap();
-    }
-
-    /// The next message of this type.
-    async fn expect(&mut self, kind: &str) -> Value {
-        let message = async {
-            loop {
-                let message = self.0.next().await.expect("the socket stays").unwrap();
-                let Message::Text(text) = message else { continue };
-                let message: Value = serde_json::from_str(&text).unwrap();
-                if message["type"] == kind {
-                    return message;
-                }
-            }
-        };
-        timeout(PATIENCE, message).await.unwrap_or_else(|_| panic!("no {kind} came"))
-    }
-
-    /// The end of the connection.
-    async fn closed(&mut self) {
-        let end = async { while self.0.next().await.is_some_and(|message| message.is_ok()) {} };
-        timeout(PATIENCE, end).await.expect("it is not closed");
-    }
-}
 
 /// Every service in one process.
-struct Deployment {
-    stack: Stack,
-    ws: String,
-    api: String,
-    service: Running,
-}
+struct Deployment(Whole);
 
 impl Deployment {
     async fn start() -> Self {
-        let stack = Stack::new();
-        let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
-        let mut args = stack.args(&["all"]);
-        for set in [
-            format!("gateway.listen={ws}"),
-            format!("gateway.admin_listen={admin}"),
-            format!("gateway.api_url=http://{api}"),
-            format!("api.listen={api}"),
-            format!("fanout.admin_listen={fanout}"),
-            format!("history_sink.admin_listen={sink}"),
-            // Sockets are open at the end; nobody is spared a rush by waiting.
-            "gateway.drain_spread_ms=0".to_owned(),
-        ] {
-            args.extend(["--set".to_owned(), set]);
-        }
-        let service = Running::start(&strs(&args));
-        for address in [&admin, &api, &fanout, &sink] {
-            until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
-        }
-        Self { stack, ws, api, service }
+        // Sockets are open at the end; nobody is spared a rush by waiting.
+        Self(Whole::start(&["gateway.drain_spread_ms=0"]).await)
+    }
+
+    async fn connect(&self, token: &str) -> Socket {
+        Socket::connect(&self.0.ws, token).await
     }
 
     fn token(&self, user: &str) -> String {
-        good(&strs(&self.stack.args(&["token", "--sub", user]))).trim().to_owned()
+        good(&strs(&self.0.stack.args(&["token", "--sub", user]))).trim().to_owned()
     }
 
     fn call(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        reqwest::Client::new().request(method.parse().unwrap(), format!("http://{}{path}", self.api))
+        reqwest::Client::new().request(method.parse().unwrap(), format!("http://{}{path}", self.0.api))
     }
 
     /// Ends it well; none of these secrets was logged.
     async fn stop(self, secrets: &[&str]) {
-        let (code, log) = self.service.stop();
-        assert_eq!(code, 0, "{log}");
+        let log = self.0.stop().await;
         for secret in secrets {
             assert!(!log.contains(secret), "{log}");
         }
-        self.stack.clean().await;
     }
 }
 
 async fn json_of(call: reqwest::RequestBuilder) -> Value {
     call.send().await.unwrap().error_for_status().unwrap().json().await.unwrap()
-}
-
-fn now_ms() -> i64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
 fn hello() -> Value {
@@ -116,14 +53,14 @@ fn hello() -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_out_closes_live_sockets_within_a_second() {
     let world = Deployment::start().await;
-    let (ws, token) = (&world.ws, |user: &str| world.token(user));
+    let token = |user: &str| world.token(user);
     let old = token("alice");
-    let (mut phone, mut map) = (Phone::connect(ws, &old).await, Phone::connect(ws, &old).await);
+    let (mut phone, mut map) = (world.connect(&old).await, world.connect(&old).await);
     phone.send(hello()).await;
     map.send(json!({"type": "hello", "device": "m", "watch": true})).await;
     phone.expect("welcome").await;
     map.expect("welcome").await;
-    let mut bobs = Phone::connect(ws, &token("bob")).await;
+    let mut bobs = world.connect(&token("bob")).await;
     bobs.send(hello()).await;
     bobs.expect("welcome").await;
 
@@ -141,7 +78,7 @@ async fn a_sign_out_closes_live_sockets_within_a_second() {
     let from = answer["tokens_from"].as_i64().unwrap();
 
     // The old token opens no session, until a new one of the next second takes its place on the same socket.
-    let mut again = Phone::connect(ws, &old).await;
+    let mut again = world.connect(&old).await;
     again.send(hello()).await;
     assert_eq!(again.expect("error").await["code"], "signed_out");
     again.send(json!({"type": "auth", "token": old})).await;
@@ -170,7 +107,7 @@ async fn a_share_link_shows_one_person_live_until_it_is_taken_back() {
     assert_eq!(opened["user"]["id"], "alice");
     let token = opened["token"].as_str().unwrap();
 
-    let mut phone = Phone::connect(&world.ws, &alices).await;
+    let mut phone = world.connect(&alices).await;
     let at = |n: i64, lat: f64| json!({"n": n, "lat": lat, "lon": 13.0, "time": now_ms()});
     let mut said = hello();
     said["position"] = at(1, 52.0);
@@ -178,11 +115,11 @@ async fn a_share_link_shows_one_person_live_until_it_is_taken_back() {
     phone.expect("welcome").await;
 
     // Somebody far away, of whom nobody knows where.
-    let mut page = Phone::connect(&world.ws, token).await;
+    let mut page = world.connect(token).await;
     page.send(hello()).await;
     let welcome = page.expect("welcome").await;
     assert_eq!((&welcome["role"], &welcome["radius_m"]), (&json!("link"), &json!(0)));
-    let shown = async |page: &mut Phone, lat: f64| loop {
+    let shown = async |page: &mut Socket, lat: f64| loop {
         let nearby = page.expect("nearby").await;
         let Some(upsert) = nearby["upserts"].as_array().and_then(|upserts| upserts.first()) else { continue };
         assert_eq!((&upsert["id"], &upsert["distance_m"]), (&json!("alice"), &Value::Null), "{nearby}");
@@ -216,7 +153,7 @@ async fn a_share_link_shows_one_person_live_until_it_is_taken_back() {
     page.closed().await;
     assert_eq!(removed.await.unwrap().unwrap().status(), 204);
     // The token is still good for a socket, and for no session.
-    let mut late = Phone::connect(&world.ws, token).await;
+    let mut late = world.connect(token).await;
     late.send(hello()).await;
     assert_eq!(late.expect("error").await["code"], "link_ended");
     let refused = world.call("POST", "/v1/links/open").json(&key).send().await.unwrap();

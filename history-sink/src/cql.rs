@@ -15,6 +15,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlDate, CqlTimestamp};
 
 use crate::history::{History, HistoryError, HistoryKey, HistoryRow};
+use crate::stored::{DAY_MS, LATE_WRITTEN_BEFORE_MS, date};
 
 /// Schema changes of the history, in order: version, name, statement. `nearcast migrate` applies them.
 pub const MIGRATIONS: &[(u32, &str, &str)] = &[(
@@ -35,11 +36,6 @@ const COLUMNS: &str = "fixed_at, device, n, lat, lon, accuracy_m, speed_mps, hea
 
 /// Inserts at once by one `store`, and days read at once by one `range`.
 const CONCURRENCY: usize = 32;
-
-const DAY_MS: i64 = 86_400_000;
-
-/// `date` counts days from 2^31 at 1970-01-01.
-const EPOCH_DAY: i64 = 1 << 31;
 
 /// The insert's values, in the statement's order.
 #[derive(SerializeRow)]
@@ -144,10 +140,7 @@ impl CqlHistory {
     async fn day(&self, user: &str, day: i64, from_ms: i64, to_ms: i64) -> Result<Vec<HistoryRow>, HistoryError> {
         let rows = self
             .session
-            .execute_iter(
-                self.select.clone(),
-                (user, CqlDate((EPOCH_DAY + day) as u32), CqlTimestamp(from_ms), CqlTimestamp(to_ms)),
-            )
+            .execute_iter(self.select.clone(), (user, date(day), CqlTimestamp(from_ms), CqlTimestamp(to_ms)))
             .await
             .map_err(|error| HistoryError::Unavailable(error.to_string()))?;
         rows.rows_stream::<Columns>()
@@ -205,12 +198,12 @@ impl History for CqlHistory {
 /// The write timestamp: the append time. A late row is written as of a minute before its fix, so that a report that was
 /// shown as now and came once more, late, stays what it was; and an erasure outlasts both.
 fn written_at_us(row: &HistoryRow) -> i64 {
-    let at_ms = if row.late { row.appended_at.min(row.fixed_at - 60_000) } else { row.appended_at };
+    let at_ms = if row.late { row.appended_at.min(row.fixed_at - LATE_WRITTEN_BEFORE_MS) } else { row.appended_at };
     at_ms * 1_000
 }
 
 fn day_of(fixed_at: i64) -> CqlDate {
-    CqlDate((EPOCH_DAY + fixed_at.div_euclid(DAY_MS)) as u32)
+    date(fixed_at.div_euclid(DAY_MS))
 }
 
 fn row_of(user: &str, columns: Columns) -> HistoryRow {

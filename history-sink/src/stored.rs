@@ -14,6 +14,9 @@ use crate::history::HistoryError;
 /// Milliseconds of a day of the history.
 pub const DAY_MS: i64 = 86_400_000;
 
+/// A late row is written as of this long before its fix, others as of their append time; ms.
+pub const LATE_WRITTEN_BEFORE_MS: i64 = 60_000;
+
 /// Days read at once for one user.
 const CONCURRENCY: usize = 16;
 
@@ -27,8 +30,6 @@ pub struct StoredRow {
     pub device: String,
     /// Its number.
     pub n: i64,
-    /// When the phone was there, in ms since the epoch.
-    pub fixed_at: i64,
     /// When the broker appended the record, in ms since the epoch; -1 where the row does not say.
     pub appended_at: i64,
     /// Partition of the record in the location log; so too.
@@ -37,7 +38,7 @@ pub struct StoredRow {
     pub offset: i64,
 }
 
-type Columns = (String, i64, CqlTimestamp, Option<CqlTimestamp>, Option<i32>, Option<i64>);
+type Columns = (String, i64, Option<CqlTimestamp>, Option<i32>, Option<i64>);
 
 /// Reads rows in the keyspace of a session.
 pub struct Stored {
@@ -51,7 +52,7 @@ impl Stored {
     /// # Errors
     /// The table is missing (run `nearcast migrate`), or the database does not answer.
     pub async fn new(session: Arc<Session>) -> Result<Self, HistoryError> {
-        let text = "SELECT device, n, fixed_at, appended_at, log_partition, log_offset FROM history \
+        let text = "SELECT device, n, appended_at, log_partition, log_offset FROM history \
                     WHERE user_id = ? AND day = ?";
         let mut select = session.prepare(text).await.map_err(unavailable)?;
         select.set_is_idempotent(true);
@@ -72,13 +73,12 @@ impl Stored {
     }
 
     async fn day(&self, user: &str, day: i64) -> Result<Vec<StoredRow>, HistoryError> {
-        let values = (user, CqlDate((EPOCH_DAY + day) as u32));
+        let values = (user, date(day));
         let rows = self.session.execute_iter(self.select.clone(), values).await.map_err(unavailable)?;
         let rows = rows.rows_stream::<Columns>().map_err(unavailable)?;
-        rows.map_ok(|(device, n, fixed_at, appended_at, partition, offset)| StoredRow {
+        rows.map_ok(|(device, n, appended_at, partition, offset)| StoredRow {
             device,
             n,
-            fixed_at: fixed_at.0,
             appended_at: appended_at.map_or(-1, |at| at.0),
             partition: partition.unwrap_or(-1),
             offset: offset.unwrap_or(-1),
@@ -87,6 +87,11 @@ impl Stored {
         .await
         .map_err(unavailable)
     }
+}
+
+/// A day, counted from 1970-01-01, in the database's type.
+pub(crate) fn date(day: i64) -> CqlDate {
+    CqlDate((EPOCH_DAY + day) as u32)
 }
 
 fn unavailable(error: impl std::fmt::Display) -> HistoryError {

@@ -43,6 +43,8 @@ pub(crate) struct Log {
 pub(crate) struct Deliveries {
     health: Arc<Health>,
     clock: Arc<BrokerClock>,
+    /// The broker gives no append times.
+    embedded: bool,
 }
 
 #[derive(Default)]
@@ -57,8 +59,6 @@ pub(crate) struct OnItsWay {
     since: Instant,
     /// By the steady clock; where the broker gives no append times, by the time of day.
     handed_ms: i64,
-    /// The broker gives no append times.
-    embedded: bool,
     then: Then,
     settled: oneshot::Sender<Settled>,
     permit: Permit,
@@ -75,7 +75,8 @@ impl Log {
     ) -> Result<Self, E> {
         let health = Arc::new(Health::default());
         let clock = Arc::new(BrokerClock::start());
-        let producer = Arc::new(producer(Deliveries { health: Arc::clone(&health), clock: Arc::clone(&clock) })?);
+        let producer =
+            Arc::new(producer(Deliveries { health: Arc::clone(&health), clock: Arc::clone(&clock), embedded })?);
         let in_flight = InFlight::new(max_in_flight, |by| InFlightChanged { by }.emit());
         Ok(Self { producer, topic: topic.into(), codec, embedded, in_flight, health, clock })
     }
@@ -111,10 +112,9 @@ impl Log {
         let mut bytes = Vec::with_capacity(256);
         self.codec.encode_location(event, &mut bytes);
         let (settled, receiver) = oneshot::channel();
-        let (kind, since, embedded) = (event.kind, Instant::now(), self.embedded);
         // Where it counts as the append time, consumers compare it with their own time of day.
-        let handed_ms = if embedded { nearcast_runtime::clock::now_ms() } else { self.clock.steady_ms() };
-        let on_its_way = OnItsWay { kind, since, handed_ms, embedded, then, settled, permit };
+        let handed_ms = if self.embedded { nearcast_runtime::clock::now_ms() } else { self.clock.steady_ms() };
+        let on_its_way = OnItsWay { kind: event.kind, since: Instant::now(), handed_ms, then, settled, permit };
         let record = BaseRecord::with_opaque_to(&self.topic, Box::new(on_its_way)).key(user).payload(&bytes);
         let record = record.timestamp(handed_ms);
         self.producer.send(record).map(|()| receiver).map_err(|(error, _)| {
@@ -156,20 +156,16 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<OnItsWay>;
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, on_its_way: Box<OnItsWay>) {
-        let OnItsWay { kind, since, handed_ms, embedded, then, settled, permit } = *on_its_way;
+        let OnItsWay { kind, since, handed_ms, then, settled, permit } = *on_its_way;
         let result = match delivery {
             Ok(message) => {
                 let recovered = self.health.failing.swap(false, Ordering::Relaxed);
                 RecordAcknowledged { kind, after: since.elapsed(), recovered }.emit();
-                let at = if embedded {
-                    handed_ms
-                } else {
-                    let appended = append_time(message);
-                    if let Some(appended) = appended {
-                        self.clock.heard(handed_ms, appended);
-                    }
-                    appended.unwrap_or(handed_ms)
-                };
+                let appended = if self.embedded { None } else { append_time(message) };
+                if let Some(appended) = appended {
+                    self.clock.heard(handed_ms, appended);
+                }
+                let at = appended.unwrap_or(handed_ms);
                 Ok(Appended { partition: message.partition(), offset: message.offset(), at })
             }
             Err((error, _)) => {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use nearcast_history_sink::stored::{LATE_WRITTEN_BEFORE_MS, StoredRow};
+
 use super::account::Account;
 use super::books::{Books, Erasure, Record};
 use super::finding::{Finding, Kind};
@@ -26,31 +28,13 @@ pub struct Terms {
     pub committed: Option<i64>,
 }
 
-/// A row of the history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// The installation.
-    pub device: String,
-    /// The report's number.
-    pub n: i64,
-    /// When the broker appended the record, in ms since the epoch.
-    pub appended_at: i64,
-    /// Where the record is.
-    pub partition: i32,
-    /// Where in it.
-    pub offset: i64,
-}
-
-/// A late row counts as written this long before its fix, others as of their append time: see the history's timestamps.
-const LATE_WRITTEN_BEFORE_MS: i64 = 60_000;
-
 /// One report, from all sides.
 #[derive(Default)]
 struct Case<'a> {
     told: Option<&'a Told>,
     /// In the order of the log.
     records: Vec<&'a Record>,
-    rows: Vec<&'a Row>,
+    rows: Vec<&'a StoredRow>,
 }
 
 /// Judges a user of the partition and adds what comes of it to the account. `dead` are offsets of dead letters.
@@ -59,7 +43,7 @@ pub fn judge<'a>(
     books: &Books,
     user: &str,
     phones: impl Iterator<Item = &'a Phone>,
-    rows: &[Row],
+    rows: &[StoredRow],
     dead: &HashSet<i64>,
     account: &mut Account,
 ) {
@@ -169,7 +153,7 @@ impl Report<'_> {
     }
 
     /// One row: does the log have its record?
-    fn row(&mut self, row: &Row, case: &Case<'_>, erased: i64) {
+    fn row(&mut self, row: &StoredRow, case: &Case<'_>, erased: i64) {
         let terms = self.terms;
         if row.partition != terms.partition {
             return self.find(Kind::NotInLog, row.partition, Some(row.offset));
@@ -189,7 +173,7 @@ impl Report<'_> {
     }
 
     /// The row's record is one of the range. Offsets alone do not say so: a topic that was made again begins anew.
-    fn is_in_range(&self, row: &Row) -> bool {
+    fn is_in_range(&self, row: &StoredRow) -> bool {
         row.partition == self.terms.partition
             && (self.terms.start..self.terms.end).contains(&row.offset)
             && (self.terms.from_ms..self.terms.to_ms).contains(&row.appended_at)

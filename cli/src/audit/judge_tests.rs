@@ -44,7 +44,7 @@ fn event(kind: LocationKind, session: i64, n: Option<i64>) -> LocationEvent {
 struct World {
     books: Books,
     next: i64,
-    rows: Vec<Row>,
+    rows: Vec<StoredRow>,
     ledger: String,
     dead: HashSet<i64>,
     terms: Terms,
@@ -81,7 +81,7 @@ impl World {
     }
 
     fn row(&mut self, n: i64, offset: i64) {
-        self.rows.push(Row { device: DEVICE.into(), n, appended_at: offset * 10, partition: 0, offset });
+        self.rows.push(StoredRow { device: DEVICE.into(), n, appended_at: offset * 10, partition: 0, offset });
     }
 
     fn told(&mut self, word: &str, n: i64) {

@@ -22,7 +22,7 @@ use super::account::Account;
 use super::args::AuditArgs;
 use super::books::{Books, Place};
 use super::finding::{Findings, Kind};
-use super::judge::{Row, Terms, judge};
+use super::judge::{Terms, judge};
 use super::kafka::{self, Span};
 use super::ledger::Ledger;
 use crate::failure::Failure;
@@ -180,16 +180,6 @@ impl Auditor {
         });
         let mut rows = futures_util::stream::iter(rows).buffer_unordered(USERS_AT_ONCE);
         while let Some((user, rows)) = rows.try_next().await? {
-            let rows: Vec<Row> = rows
-                .into_iter()
-                .map(|row| Row {
-                    device: row.device,
-                    n: row.n,
-                    appended_at: row.appended_at,
-                    partition: row.partition,
-                    offset: row.offset,
-                })
-                .collect();
             judge(terms, books, user, self.ledger.of(user), &rows, dead, &mut account);
         }
         Ok(account)

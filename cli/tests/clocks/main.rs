@@ -8,17 +8,13 @@ mod run;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use futures_util::{SinkExt, StreamExt};
+use nearcast_runtime::clock::now_ms;
+use run::socket::Socket;
 use run::{PATIENCE, Running, Stack, free, good, nearcast, strs, until_body};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const MINUTE_MS: i64 = 60_000;
 /// Phones' clocks are corrected in steps of ten seconds.
@@ -26,10 +22,6 @@ const DATED_MS: i64 = 11_000;
 /// What an age may be off: the clocks' own slack, and the way.
 const AGED_MS: i64 = 5_000;
 const TTL: Duration = Duration::from_secs(15);
-
-fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
 
 #[track_caller]
 fn near(what: &str, ms: &Value, expect_ms: i64, by_ms: i64) {
@@ -71,7 +63,7 @@ impl Clocks {
 
 /// A phone whose own clock is off.
 struct Phone {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
     ahead_ms: i64,
     n: i64,
 }
@@ -79,13 +71,11 @@ struct Phone {
 impl Phone {
     /// Connects, and says `hello` from there.
     async fn come(ws: &str, token: &str, ahead_ms: i64, n: i64, lat: f64) -> Self {
-        let mut request = format!("ws://{ws}/v1/ws").into_client_request().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        let socket = tokio_tungstenite::connect_async(request).await.unwrap().0;
+        let socket = Socket::connect(ws, token).await;
         let mut phone = Self { socket, ahead_ms, n };
         let position = phone.fix(0, lat);
-        phone.send(json!({"type": "hello", "device": "d", "clock": phone.clock(), "position": position})).await;
-        let welcome = phone.expect("welcome").await;
+        phone.socket.send(json!({"type": "hello", "device": "d", "clock": phone.clock(), "position": position})).await;
+        let welcome = phone.socket.expect("welcome").await;
         near("the server's time", &welcome["server_time"], now_ms(), AGED_MS);
         phone
     }
@@ -103,34 +93,14 @@ impl Phone {
     async fn report(&mut self, lat: f64) {
         let mut report = self.fix(0, lat);
         (report["type"], report["clock"], report["ack"]) = (json!("location"), json!(self.clock()), json!(true));
-        self.send(report).await;
-        assert_eq!(self.expect("ack").await["result"], "published");
-    }
-
-    async fn send(&mut self, message: Value) {
-        self.socket.send(Message::text(message.to_string())).await.unwrap();
-    }
-
-    /// The next message of this type.
-    async fn expect(&mut self, kind: &str) -> Value {
-        let message = async {
-            loop {
-                let Message::Text(text) = self.socket.next().await.expect("the socket stays").unwrap() else {
-                    continue;
-                };
-                let message: Value = serde_json::from_str(&text).unwrap();
-                if message["type"] == kind {
-                    return message;
-                }
-            }
-        };
-        timeout(PATIENCE, message).await.unwrap_or_else(|_| panic!("no {kind} came"))
+        self.socket.send(report).await;
+        assert_eq!(self.socket.expect("ack").await["result"], "published");
     }
 
     /// Waits until the friend is shown there, as of now.
     async fn sees(&mut self, friend: &str, lat: f64) {
         loop {
-            let nearby = self.expect("nearby").await;
+            let nearby = self.socket.expect("nearby").await;
             let upserts = nearby["upserts"].as_array().unwrap().iter();
             let mut of_friend = upserts.filter(|upsert| upsert["id"] == friend);
             if let Some(upsert) = of_friend.find(|upsert| (upsert["lat"].as_f64().unwrap() - lat).abs() < 1e-6) {
@@ -222,13 +192,13 @@ async fn wrong_clocks_change_neither_order_nor_age_nor_dates() {
     let fixes: Vec<Value> = (0..500).map(|at| alice.fix((600 - at) * MINUTE_MS, 52.1)).collect();
     let sent_at = now_ms();
     let late = json!({"type": "locations", "clock": alice.clock(), "ack": true, "fixes": fixes});
-    alice.send(late.clone()).await;
-    assert_eq!(alice.expect("ack").await["count"], 500);
+    alice.socket.send(late.clone()).await;
+    assert_eq!(alice.socket.expect("ack").await["count"], 500);
     let n = alice.n;
     let mut alice = Phone::come(&fast, &alices, 60 * MINUTE_MS, n, 52.008).await;
     bob.sees("alice", 52.008).await;
-    alice.send(late).await;
-    assert_eq!(alice.expect("ack").await["count"], 500);
+    alice.socket.send(late).await;
+    assert_eq!(alice.socket.expect("ack").await["count"], 500);
 
     // The fast clock is set back, by twenty minutes.
     clocks.set("fast", -600);
@@ -266,7 +236,7 @@ async fn wrong_clocks_change_neither_order_nor_age_nor_dates() {
     // Whoever is silent is shown for as long as anybody else would be.
     drop(alice);
     loop {
-        let nearby = bob.expect("nearby").await;
+        let nearby = bob.socket.expect("nearby").await;
         let removals = nearby["removals"].as_array().unwrap();
         if let Some(removal) = removals.iter().find(|removal| removal["id"] == "alice") {
             assert_eq!(removal["reason"], "silent");

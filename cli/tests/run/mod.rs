@@ -3,6 +3,8 @@
 
 pub mod account;
 pub mod phones;
+pub mod socket;
+pub mod whole;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
