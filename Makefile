@@ -84,8 +84,10 @@ bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, 
 bench-gateway: setup ## What a connection costs the gateway, beside an echo server; BENCH=deaf for one case
 	ulimit -n $$(ulimit -Hn) && $(LOCAL)/with-stack.sh cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
 
-chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
-	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long
+chaos: setup ## Every fault on a cluster of its own, then workers killed and gateways restarted, under audited phones; FAULTS=sigstop for some
+	@$(LOCAL)/setup.sh cluster
+	ulimit -n $$(ulimit -Hn) && cargo test -p nearcast --test chaos -- --long $(FAULTS)
+	$(if $(FAULTS),,@$(LOCAL)/with-stack.sh cargo test -p nearcast --test takeovers --test gateways -- --long)
 
 fuzz: ## Every target for FUZZ_SECONDS (600); FUZZ=records for one of them
 	@$(LOCAL)/setup.sh fuzz
