@@ -56,7 +56,7 @@ pub enum Harm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     Signal(Signal, Role),
-    /// The log directory of the leader of partition 0 has no room left.
+    /// The log directory of a broker has no room left.
     DiskFull,
     Link(Harm, Link),
 }
@@ -72,12 +72,12 @@ impl Fault {
         use {Harm as H, Link as L, Role as R, Signal as S};
         let roles = [R::Leader, R::Controller, R::Coordinator, R::Gateway, R::Worker, R::Sink, R::Redis, R::Cassandra];
         let signals = [S::Kill, S::Stop, S::Term];
-        let mut all: Vec<Self> =
-            roles.iter().flat_map(|&role| signals.map(|signal| Self::Signal(signal, role))).collect();
+        // First, while the brokers lead as many partitions each.
+        let mut all = vec![Self::DiskFull];
+        all.extend(roles.iter().flat_map(|&role| signals.map(|signal| Self::Signal(signal, role))));
         for link in [L::Phones, L::Gateway, L::Api, L::History] {
             all.extend([H::Slow, H::Cut].map(|harm| Self::Link(harm, link)));
         }
-        all.push(Self::DiskFull);
         all
     }
 
@@ -102,7 +102,8 @@ impl Fault {
     /// To whom.
     pub fn whom(self) -> &'static str {
         match self {
-            Self::Signal(_, Role::Leader) | Self::DiskFull => "leader",
+            Self::Signal(_, Role::Leader) => "leader",
+            Self::DiskFull => "broker",
             Self::Signal(_, Role::Controller) => "controller",
             Self::Signal(_, Role::Coordinator) => "coordinator",
             Self::Signal(_, Role::Gateway) => "gateway",
