@@ -19,6 +19,8 @@ use crate::store::{Due, SHARDS, Store, StoreError, Work, minute_of};
 
 /// Scheduled work that is done at once.
 const AT_ONCE: usize = 8;
+/// An instance that found the database away is out of the balancer until it has looked again.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Instances' clocks may be apart by less than this; minutes.
 const SLACK_MINUTES: i64 = 2;
 
@@ -39,20 +41,24 @@ impl Sweeper {
     /// Sweeps until the shutdown begins.
     pub async fn run(self, shutdown: Shutdown) {
         loop {
-            match self.sweep(now_ms()).await {
-                Ok(()) => self.on_database.ready(),
+            let pause = match self.sweep(now_ms()).await {
+                Ok(()) => {
+                    self.on_database.ready();
+                    self.every
+                }
                 Err(error) => {
                     SweepFailed { error: &error }.emit();
                     self.on_database.not_ready(error.to_string());
+                    self.every.min(LOOK_AGAIN)
                 }
-            }
+            };
             match self.cache.get_page("probe").await {
                 Ok(_) => self.on_cache.ready(),
                 Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
             }
             tokio::select! {
                 () = shutdown.begun() => return,
-                () = tokio::time::sleep(self.every) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -352,6 +352,11 @@ impl Kafka {
             // A broker that comes back is found within a second, not ten.
             .set("reconnect.backoff.ms", "100")
             .set("reconnect.backoff.max.ms", "1000")
+            // A broker that hangs, or whose host is gone without a word, is given up after this, and the new leader asked.
+            // The default of a minute is what users would wait. Longer than an election among the brokers takes, through
+            // which a live leader holds acknowledgements back.
+            .set("socket.timeout.ms", "6000")
+            .set("socket.connection.setup.timeout.ms", "6000")
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("socket.nagle.disable", "true");
         if is_local(&self.inner.config.bootstrap) {
