@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "api/src/rules.rs",
     "history-sink/src/commit.rs",
     "history-sink/src/row.rs",
+    "history-sink/src/turns.rs",
     "cli/src/simulate/audit.rs",
     "cli/src/simulate/faults.rs",
     "cli/src/simulate/finding.rs",

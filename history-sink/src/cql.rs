@@ -88,8 +88,7 @@ impl CqlHistory {
             }
         };
         let insert = prepare(write::insert()).await?;
-        let delete =
-            prepare("DELETE FROM history USING TIMESTAMP ? WHERE user_id = ? AND day = ?".to_owned()).await?;
+        let delete = prepare("DELETE FROM history USING TIMESTAMP ? WHERE user_id = ? AND day = ?".to_owned()).await?;
         let select = prepare(format!(
             "SELECT {COLUMNS} FROM history WHERE user_id = ? AND day = ? AND fixed_at >= ? AND fixed_at < ?"
         ))

@@ -154,7 +154,9 @@ impl CqlHistory {
         }
         match self.session.prepare(insert()).await {
             Ok(_) => HistoryError::Refused(error.to_string()),
-            Err(error) => HistoryError::Unavailable(format!("its table is not as it was, run `nearcast migrate`: {error}")),
+            Err(error) => {
+                HistoryError::Unavailable(format!("its table is not as it was, run `nearcast migrate`: {error}"))
+            }
         }
     }
 }

@@ -32,7 +32,7 @@ async fn what_can_be_stored_at_last_is_stored_as_of_then_and_the_rest_stays() {
     // Another build's records, to this sink: it learns their schema's id afterwards.
     let mut later = Vec::new();
     log.codec.encode_location(&event(1, now, LocationKind::Fix), &mut later);
-    later[1..5].copy_from_slice(&77_i32.to_be_bytes());
+    later[1..5].copy_from_slice(&77_u32.to_be_bytes());
     let first = log.append(&user, &later).await;
     let erased = log.append(&gone, &later).await;
     // What Cassandra refuses for good, among rows that it takes.
@@ -61,15 +61,24 @@ async fn what_can_be_stored_at_last_is_stored_as_of_then_and_the_rest_stays() {
         assert!(letter.appended_at.is_some_and(|at| at >= now - 60_000 && at <= now_ms() + 60_000));
         letter.poison.kind.clone()
     };
-    assert_eq!([first, erased, refused, untimed, no_key].map(kind), ["undecodable", "undecodable", "refused", "untimed", "undecodable"]);
+    assert_eq!(
+        [first, erased, refused, untimed, no_key].map(kind),
+        ["undecodable", "undecodable", "refused", "untimed", "undecodable"]
+    );
     let letter = found.iter().find(|letter| (letter.origin.partition, letter.origin.offset) == first).unwrap();
-    assert_eq!((letter.key.as_deref(), letter.value.as_deref(), letter.user()), (Some(user.as_bytes()), Some(&later[..]), Some(&*user)));
+    assert_eq!(
+        (letter.key.as_deref(), letter.value.as_deref(), letter.user()),
+        (Some(user.as_bytes()), Some(&later[..]), Some(&*user))
+    );
     let keyless = found.iter().find(|letter| letter.key.is_none()).unwrap();
     assert_eq!(keyless.value.as_deref(), Some(&b"bytes"[..]));
     rows(&*history, &gone, 0).await;
 
     let (told, settled) = retry(&letters, &*history).await;
-    assert!(told.len() == 5 && settled == 0 && told.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stays(_))), "{told:?}");
+    assert!(
+        told.len() == 5 && settled == 0 && told.iter().all(|(_, outcome)| matches!(outcome, Outcome::Stays(_))),
+        "{told:?}"
+    );
 
     // The id is known now.
     let letters = log.dead_letters(log.codec_of(77));

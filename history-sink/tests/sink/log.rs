@@ -105,7 +105,7 @@ impl Log {
     }
 
     /// A codec to which location events have this id.
-    pub fn codec_of(&self, location_event: i32) -> Arc<Codec> {
+    pub fn codec_of(&self, location_event: u32) -> Arc<Codec> {
         Arc::new(Codec::new(SchemaIds { location_event, ..SchemaIds::default() }))
     }
 

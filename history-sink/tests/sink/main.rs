@@ -8,6 +8,7 @@ mod turns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use log::{Log, cassandra, event, rows, test_prefix};
@@ -217,7 +218,9 @@ async fn erases(log: &Log, history: Arc<dyn History>) {
     }
     let before = rows(&*history, &user, 10).await;
     log.report(&user, 0, now, LocationKind::Erase).await;
-    rows(&*history, &user, 0).await;
+    while !history.range(&user, 0, i64::MAX, 10, None).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     history.store(&before).await.unwrap();
     rows(&*history, &user, 0).await;
     // The whole log once more, as after a loss of the offsets.
