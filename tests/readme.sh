@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the commands of README.md as they stand there, in one shell, and looks for what a reader would look for.
+# Runs the commands of README.md and docs/accounting.md as they stand there, in one shell, and looks for what a reader would look for.
 # The last line is `N passed, N failed`.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -30,9 +30,11 @@ trap finish EXIT
 exec < <(exec tail -f /dev/null)
 open=$!
 
-# block NAME: the shell commands under `<!-- run: NAME -->`.
+page=README.md
+
+# block NAME: the shell commands under `<!-- run: NAME -->` of the page.
 block() {
-  awk -v mark="<!-- run: $1 -->" '$0 == mark { on = 1; next } on && /^```/ { if (code) exit; code = 1; next } on && code' README.md
+  awk -v mark="<!-- run: $1 -->" '$0 == mark { on = 1; next } on && /^```/ { if (code) exit; code = 1; next } on && code' "$page"
 }
 
 # expect NAME TEXT...: runs a block in this shell and wants each of the texts in what it prints.
@@ -41,7 +43,7 @@ expect() {
   shift
   commands=$(block "$name")
   if [ -z "$commands" ]; then
-    echo "FAILED  $name: README.md has no such block"
+    echo "FAILED  $name: $page has no such block"
     failed=$((failed + 1))
     return
   fi
@@ -72,6 +74,10 @@ expect watch '"welcome"' '"bob"'
 expect rest '"bob"' '13.405'
 expect simulate 'wrong'
 expect config '[deployment]' 'NEARCAST_KAFKA__BOOTSTRAP' 'good'
+page=docs/accounting.md
+expect audit 'published' 'clean:'
+expect one '"verdict": "clean"'
+expect letters '0 waiting' '0 settled, 0 stay'
 
 echo "$passed passed, $failed failed"
 ((failed == 0))

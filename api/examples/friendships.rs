@@ -167,6 +167,7 @@ fn parts(prefix: &str, store: Arc<Counted>, kafka: &Kafka, auth: &AuthConfig) ->
         kafka: kafka.clone(),
         codec,
         verifier: Verifier::new(auth).unwrap(),
+        link_signer: None,
         internal_key: Secret::new("an internal key"),
         metrics: Metrics::install_once().unwrap(),
         deployment,

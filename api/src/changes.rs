@@ -17,6 +17,7 @@ use nearcast_schemas::refusal::Refusal;
 use tokio_util::task::TaskTracker;
 
 use crate::failure::Failure;
+use crate::links::{Key, ShareLink, viewer};
 use crate::lists::Lists;
 use crate::pair::{Bond, Pair, PairIds, Step};
 use crate::store::{DueId, Profile, Read, Store, User, Work};
@@ -40,6 +41,9 @@ struct Inner {
     max_friends: u32,
     settle_after_ms: i64,
 }
+
+/// A user shares by as many links at most.
+const MAX_LINKS: usize = 20;
 
 /// How a user wants to share from now on.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +87,31 @@ impl Changes {
         self.inner.tasks.spawn(async move { inner.set_mode(&user, new).await }).await?
     }
 
+    /// Makes a share link of a user, which shows `precision` until `until`, in ms since the epoch.
+    pub async fn create_link(&self, owner: &str, precision: Sharing, until: i64) -> Result<(Key, ShareLink), Failure> {
+        let (inner, owner) = (Arc::clone(&self.inner), owner.to_owned());
+        self.inner.tasks.spawn(async move { inner.create_link(owner, precision, until).await }).await?
+    }
+
+    /// Takes a user's share link back, if there is one of this name. When this returns, the log has it and gateways know.
+    pub async fn remove_link(&self, owner: &str, name: &str) -> Result<(), Failure> {
+        let (changes, owner, viewer) = (self.clone(), owner.to_owned(), viewer(name));
+        let removed = async move {
+            let inner = &changes.inner;
+            let link = inner.store.link(&viewer).await?;
+            if link.is_some_and(|link| link.owner != owner) {
+                return Ok(());
+            }
+            // Also where there is none: perhaps somebody did not live to finish it.
+            let due = inner.store.schedule(inner.later(), &Work::Link(viewer.clone())).await?;
+            inner.store.remove_link(&owner, &viewer).await?;
+            inner.lists.settle_link(&viewer).await?;
+            changes.strike_off(due);
+            Ok(())
+        };
+        self.inner.tasks.spawn(removed).await?
+    }
+
     /// Does scheduled work, again or for somebody who could not.
     pub async fn resume(&self, work: &Work) -> Result<(), Failure> {
         match work {
@@ -93,6 +122,7 @@ impl Changes {
                 None => Ok(()),
             },
             Work::Refresh(viewer) => self.inner.lists.refresh(viewer).await,
+            Work::Link(viewer) => self.inner.lists.settle_link(viewer).await,
         }
     }
 
@@ -241,9 +271,27 @@ impl Inner {
     /// Brings everything that is derived from a user's profile in line with it.
     async fn settle_profile(&self, user: &str) -> Result<(), Failure> {
         self.lists.settle_radius(user).await?;
-        let friends = self.store.list(user).await?.friends;
-        let settled: Vec<_> = friends.iter().map(|friend| self.lists.settle_friend(&friend.id, user)).collect();
+        let (list, links) = tokio::try_join!(self.store.list(user), self.store.links(user))?;
+        let friends = list.friends.iter().map(|friend| &friend.id);
+        let viewers = friends.chain(links.iter().map(|link| &link.viewer));
+        let settled: Vec<_> = viewers.map(|viewer| self.lists.settle_friend(viewer, user)).collect();
         stream::iter(settled).buffer_unordered(LISTS_AT_ONCE).try_collect().await
+    }
+
+    async fn create_link(&self, owner: String, precision: Sharing, until: i64) -> Result<(Key, ShareLink), Failure> {
+        let created_at = now_ms();
+        let links = self.store.links(&owner).await?;
+        // Links that are made at the very same time may exceed it by their number.
+        if links.iter().filter(|link| link.is_alive(created_at)).count() >= MAX_LINKS {
+            return Err(Refusal::TooManyLinks.into());
+        }
+        let key = Key::random();
+        let link = ShareLink { viewer: key.viewer(), secret_hash: key.hash(), owner, precision, created_at, until };
+        // Its list ends with it, whoever is there then to see to it.
+        self.store.schedule(until, &Work::Link(link.viewer.clone())).await?;
+        self.store.create_link(&link).await?;
+        self.lists.settle_friend(&link.viewer, &link.owner).await?;
+        Ok((key, link))
     }
 
     async fn set_mode(&self, id: &str, new: NewMode) -> Result<Mode, Failure> {

@@ -19,9 +19,10 @@ use scylla::statement::{Consistency, SerialConsistency};
 use scylla::value::{CqlValue, Row};
 
 use self::rows::{
-    FriendRow, HeadRow, INCOMING, ListRow, OUTGOING, PairRow, UserRow, bond_name, change_of, change_text,
+    FriendRow, HeadRow, INCOMING, LinkRow, ListRow, OUTGOING, PairRow, UserRow, bond_name, change_of, change_text,
     direction_name, from_int, limit_of, published, sharing_name, to_int, unless_0,
 };
+use crate::links::ShareLink;
 use crate::pair::{Bond, Pair, PairIds, Side};
 use crate::store::{
     Direction, Due, DueId, Friend, Head, List, ListChange, Profile, Published, Read, Request, RuleChange, Store,
@@ -56,6 +57,13 @@ struct Statements {
     keep_change: PreparedStatement,
     changes: PreparedStatement,
     set_published: PreparedStatement,
+    put_link: PreparedStatement,
+    put_link_of: PreparedStatement,
+    drop_link: PreparedStatement,
+    drop_link_of: PreparedStatement,
+    link: PreparedStatement,
+    links: PreparedStatement,
+    drop_head: PreparedStatement,
     schedule: PreparedStatement,
     finish: PreparedStatement,
     due: PreparedStatement,
@@ -65,6 +73,10 @@ struct Statements {
 
 const FRIEND: &str =
     "friend, display_name, since, their_precision, their_until, their_within_m, my_precision, my_until, my_within_m";
+
+const LINK: &str = "viewer, owner, secret_hash, precision, created_at, until";
+/// How long a link's row outlives the link; s.
+const LINK_KEPT_S: i64 = 86_400;
 
 impl CqlStore {
     /// Prepares the statements. The session's keyspace holds the tables.
@@ -163,6 +175,23 @@ impl CqlStore {
             changes: prepare("SELECT change FROM rule_changes WHERE viewer = ? AND version >= ?", quorum).await?,
             set_published: prepare("UPDATE lists SET published_version = ?, published_at = ? WHERE viewer = ?", quorum)
                 .await?,
+            put_link: prepare(&format!("INSERT INTO links ({LINK}) VALUES (?, ?, ?, ?, ?, ?) USING TTL ?"), quorum)
+                .await?,
+            put_link_of: prepare(
+                &format!("INSERT INTO links_of ({LINK}) VALUES (?, ?, ?, ?, ?, ?) USING TTL ?"),
+                quorum,
+            )
+            .await?,
+            drop_link: prepare("DELETE FROM links WHERE viewer = ?", quorum).await?,
+            drop_link_of: prepare("DELETE FROM links_of WHERE owner = ? AND viewer = ?", quorum).await?,
+            link: prepare(&format!("SELECT {LINK} FROM links WHERE viewer = ?"), quorum).await?,
+            links: prepare(&format!("SELECT {LINK} FROM links_of WHERE owner = ?"), quorum).await?,
+            drop_head: prepare(
+                "DELETE version, radius_m, friends, change, published_version, published_at FROM lists \
+                 WHERE viewer = ? IF version = ?",
+                quorum,
+            )
+            .await?,
             schedule: prepare(
                 "INSERT INTO due (shard, minute, id, at, work, subject, other) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 quorum,
@@ -417,6 +446,32 @@ impl Store for CqlStore {
         Ok(changes)
     }
 
+    async fn create_link(&self, link: &ShareLink) -> Result<(), StoreError> {
+        let ShareLink { viewer, owner, secret_hash, precision, created_at, until } = link;
+        let ttl_s = i32::try_from((until - created_at) / 1_000 + LINK_KEPT_S).unwrap_or(i32::MAX);
+        let values = (viewer, owner, secret_hash, sharing_name(*precision), created_at, until, ttl_s);
+        // The owner can take back whatever works.
+        self.run(&self.statements.put_link_of, &values).await?;
+        self.run(&self.statements.put_link, &values).await.map(drop)
+    }
+
+    async fn link(&self, viewer: &str) -> Result<Option<ShareLink>, StoreError> {
+        self.row::<LinkRow>(&self.statements.link, (viewer,)).await?.map(LinkRow::link).transpose()
+    }
+
+    async fn links(&self, owner: &str) -> Result<Vec<ShareLink>, StoreError> {
+        self.rows::<LinkRow>(&self.statements.links, (owner,)).await?.into_iter().map(LinkRow::link).collect()
+    }
+
+    async fn remove_link(&self, owner: &str, viewer: &str) -> Result<(), StoreError> {
+        self.run(&self.statements.drop_link, (viewer,)).await?;
+        self.run(&self.statements.drop_link_of, (owner, viewer)).await.map(drop)
+    }
+
+    async fn remove_list(&self, viewer: &str, expect: &Head) -> Result<bool, StoreError> {
+        self.compare_and_set(&self.statements.drop_head, (viewer, unless_0(expect.version))).await
+    }
+
     async fn schedule(&self, at_ms: i64, work: &Work) -> Result<DueId, StoreError> {
         let id = DueId::random(at_ms);
         let (name, subject, other) = match work {
@@ -424,6 +479,7 @@ impl Store for CqlStore {
             Work::Profile(user) => ("profile", user.as_str(), None),
             Work::Mode(user) => ("mode", user.as_str(), None),
             Work::Refresh(viewer) => ("refresh", viewer.as_str(), None),
+            Work::Link(viewer) => ("link", viewer.as_str(), None),
         };
         let values = (i32::from(id.shard), id.minute, &id.id, at_ms, name, subject, other);
         self.run(&self.statements.schedule, values).await?;
@@ -443,6 +499,7 @@ impl Store for CqlStore {
                 ("profile", None) => Some(Work::Profile(subject)),
                 ("mode", None) => Some(Work::Mode(subject)),
                 ("refresh", None) => Some(Work::Refresh(subject)),
+                ("link", None) => Some(Work::Link(subject)),
                 _ => None,
             };
             Due { id: DueId { shard, minute, id }, at, work }

@@ -6,6 +6,7 @@
 //! | who may see whom, and who is nearby? | [`rules`] |
 //! | what is kept, and where? | [`store`], [`memory`], [`cql`] |
 //! | how does a change reach everybody who must know? | `changes`, `lists`, `sweep` |
+//! | who sees whom through a share link? | [`links`] |
 //! | what is said over HTTP? | `rest` |
 //!
 //! Invariant: what a viewer sees follows from the pairs' canonical rows and the profiles; lists, requests and the
@@ -20,6 +21,7 @@ pub mod cql;
 mod events;
 mod failure;
 mod kafka;
+pub mod links;
 mod lists;
 pub mod memory;
 pub mod pair;

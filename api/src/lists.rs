@@ -8,8 +8,10 @@ use futures_util::future::try_join_all;
 use nearcast_ingest::{Cache, Session};
 use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::deployment::Deployment;
+use nearcast_schemas::ids::is_link;
 use nearcast_schemas::list::VisibilityList;
 use nearcast_schemas::notice::{Notice, NoticeKind};
+use nearcast_schemas::refusal::Refusal;
 
 use crate::events::{ListPublished, NoticeSent, RegistryUnknown};
 use crate::failure::Failure;
@@ -100,8 +102,13 @@ impl Lists {
         }
     }
 
-    /// The row of a friend in a viewer's list as it follows from the pair and the profile.
+    /// The row of a friend in a viewer's list as it follows from the pair, or the share link, and the profile.
     async fn wanted(&self, ids: &PairIds, viewer: &str, friend: &str) -> Result<Option<Friend>, Failure> {
+        if is_link(viewer) {
+            let (link, user) = tokio::try_join!(self.store.link(viewer), self.store.user(friend))?;
+            let alive = link.filter(|link| link.owner == friend && link.is_alive(now_ms()));
+            return Ok(alive.zip(user).map(|(link, owner)| link.row(&owner)));
+        }
         let (pair, user) = tokio::try_join!(self.store.pair(ids, Read::Answered), self.store.user(friend))?;
         Ok(user.and_then(|user| friend_row(&pair, ids.side_of(viewer), &user.profile.display_name)))
     }
@@ -136,7 +143,22 @@ impl Lists {
         let fresh = list.published.is_some_and(|published| {
             published.version >= list.version && now_ms - published.at < self.republish_after_ms
         });
-        if fresh { Ok(visibility(&list, &self.deployment, now_ms)) } else { self.publish(viewer).await }
+        if fresh { Ok(visibility(viewer, &list, &self.deployment, now_ms)) } else { self.publish(viewer).await }
+    }
+
+    /// Brings a share link's list in line with the link. Of one that is over the sessions end, and nothing is left.
+    pub async fn settle_link(&self, viewer: &str) -> Result<(), Failure> {
+        for friend in self.store.list(viewer).await?.friends {
+            self.settle_friend(viewer, &friend.id).await?;
+        }
+        if self.store.link(viewer).await?.is_none_or(|link| !link.is_alive(now_ms())) {
+            self.tell(viewer, &Notice::close(viewer, Refusal::LinkEnded.code())).await?;
+            let head = self.store.head(viewer, Read::Settled).await?;
+            if head.friends == 0 {
+                self.store.remove_list(viewer, &head).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Publishes a viewer's list again if the log has held it for too long and the viewer is live, or may be.
@@ -156,7 +178,7 @@ impl Lists {
             let begun = Instant::now();
             let list = self.store.list(viewer).await?;
             let now_ms = now_ms();
-            let record = visibility(&list, &self.deployment, now_ms);
+            let record = visibility(viewer, &list, &self.deployment, now_ms);
             let again_at = now_ms + self.republish_after_ms + REGISTERED_BY_MS;
             let refresh = Work::Refresh(viewer.to_owned());
             let appended = async { Ok::<_, Failure>(self.publisher.list(viewer, &record).await?) };

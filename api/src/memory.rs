@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use nearcast_schemas::event::Mode;
 
+use crate::links::ShareLink;
 use crate::pair::{Bond, Pair, PairIds, Side};
 use crate::store::{
     Direction, Due, DueId, Friend, Head, List, ListChange, Profile, Published, Read, Request, RuleChange, Store,
@@ -29,6 +30,7 @@ struct Tables {
     requests_version: HashMap<PairIds, i64>,
     lists: HashMap<String, (Head, BTreeMap<String, Friend>)>,
     changes: HashMap<String, BTreeMap<i64, RuleChange>>,
+    links: BTreeMap<String, ShareLink>,
     due: BTreeMap<DueId, Due>,
     swept_to: HashMap<u8, i64>,
 }
@@ -180,6 +182,34 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let Some(changes) = tables.changes.get(viewer) else { return Ok(Vec::new()) };
         Ok(changes.values().filter(|change| change.at >= from_ms).cloned().collect())
+    }
+
+    async fn create_link(&self, link: &ShareLink) -> Result<(), StoreError> {
+        self.tables().links.insert(link.viewer.clone(), link.clone());
+        Ok(())
+    }
+
+    async fn link(&self, viewer: &str) -> Result<Option<ShareLink>, StoreError> {
+        Ok(self.tables().links.get(viewer).cloned())
+    }
+
+    async fn links(&self, owner: &str) -> Result<Vec<ShareLink>, StoreError> {
+        Ok(self.tables().links.values().filter(|link| link.owner == owner).cloned().collect())
+    }
+
+    async fn remove_link(&self, _owner: &str, viewer: &str) -> Result<(), StoreError> {
+        self.tables().links.remove(viewer);
+        Ok(())
+    }
+
+    async fn remove_list(&self, viewer: &str, expect: &Head) -> Result<bool, StoreError> {
+        let mut tables = self.tables();
+        let same = tables.lists.get(viewer).is_some_and(|(head, _)| head.version == expect.version);
+        if same {
+            tables.lists.remove(viewer);
+            tables.changes.remove(viewer);
+        }
+        Ok(same)
     }
 
     async fn schedule(&self, at_ms: i64, work: &Work) -> Result<DueId, StoreError> {

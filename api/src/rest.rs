@@ -6,6 +6,7 @@ mod extract;
 mod friends;
 mod history;
 mod internal;
+mod links;
 mod locations;
 mod me;
 mod nearby;
@@ -44,6 +45,9 @@ fn public(max_radius_m: u32) -> (Router<Arc<Service>>, OpenApi) {
         .routes(routes!(friends::request_friend))
         .routes(routes!(friends::accept_friend))
         .routes(routes!(friends::share_with_friend))
+        .routes(routes!(links::list_links, links::make_link))
+        .routes(routes!(links::remove_link))
+        .routes(routes!(links::open_link))
         .routes(routes!(nearby::get_nearby))
         .routes(routes!(locations::report_locations))
         .routes(routes!(history::get_history))

@@ -5,6 +5,7 @@ use nearcast_ingest::LastSeen;
 use nearcast_schemas::delivery::{FriendPosition, ResetEntry};
 use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::event::Sharing;
+use nearcast_schemas::ids::is_link;
 use nearcast_schemas::list::{Precision, VisibilityEntry, VisibilityList};
 use nearcast_schemas::rule::{may_show, radius_m};
 
@@ -45,11 +46,12 @@ pub fn viewer_radius_m(wish_m: Option<u32>, deployment: &Deployment) -> i32 {
     metres(wish_m.unwrap_or(deployment.default_radius_m).min(deployment.max_radius_m))
 }
 
-/// The record that goes into the visibility log. An entry whose time is over is left out.
-pub fn visibility(list: &List, deployment: &Deployment, now_ms: i64) -> VisibilityList {
+/// The record that goes into the visibility log. An entry whose time is over is left out. A share link has no radius.
+pub fn visibility(viewer: &str, list: &List, deployment: &Deployment, now_ms: i64) -> VisibilityList {
     let alive = |entry: &VisibilityEntry| entry.expires_at == 0 || now_ms < entry.expires_at;
     let entries = list.friends.iter().filter_map(entry).filter(alive).collect();
-    VisibilityList::list(list.version, now_ms, viewer_radius_m(list.radius_m, deployment), entries)
+    let radius_m = if is_link(viewer) { 0 } else { viewer_radius_m(list.radius_m, deployment) };
+    VisibilityList::list(list.version, now_ms, radius_m, entries)
 }
 
 /// Whether the change takes something away that the viewer could see: all of it, its precision or some of its radius. An
@@ -228,7 +230,7 @@ mod tests {
             ],
             ..List::default()
         };
-        let got = visibility(&list, &deployment(), NOW);
+        let got = visibility("v", &list, &deployment(), NOW);
         assert_eq!((got.version, got.published_at, got.radius_m), (4, NOW, 8_000));
         let entries: Vec<_> =
             got.entries.iter().map(|e| (e.friend.as_str(), e.precision, e.radius_m, e.expires_at)).collect();
@@ -268,7 +270,7 @@ mod tests {
     /// Whether a friend with this entry and last position is shown, and at which distance.
     fn check(theirs: Share, seen: LastSeen, expect_m: Option<f64>) {
         let list = List { friends: vec![friend("f", theirs)], ..List::default() };
-        let list = visibility(&list, &deployment(), NOW);
+        let list = visibility("v", &list, &deployment(), NOW);
         let found = nearby(&list, &[Some(seen)], &here());
         let distance_m = found.first().map(|entry| f64::from(entry.distance_dm) / 10.0);
         assert_eq!(distance_m.is_some(), expect_m.is_some(), "{distance_m:?} {expect_m:?}");
@@ -334,7 +336,7 @@ mod tests {
     #[test]
     fn nearest_first_and_by_id_at_the_same_distance() {
         let friends = ["c", "b", "a", "silent", "far"].map(|id| friend(id, Share::default())).to_vec();
-        let list = visibility(&List { friends, ..List::default() }, &deployment(), NOW);
+        let list = visibility("v", &List { friends, ..List::default() }, &deployment(), NOW);
         let at = |metres| Some(seen(metres, metres, Mode::default(), 0));
         let positions = [at(100.0), at(50.0), at(50.0), None, at(9_000.0)];
         let ids: Vec<_> = nearby(&list, &positions, &here()).into_iter().map(|entry| entry.friend).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nearcast_history_sink::history::History;
 use nearcast_ingest::{Cache, Ingest};
 use nearcast_runtime::Secret;
-use nearcast_runtime::auth::Verifier;
+use nearcast_runtime::auth::{LinkSigner, Verifier};
 use nearcast_runtime::health::{self, Component, Readiness};
 use nearcast_runtime::kafka::{Kafka, KafkaError};
 use nearcast_runtime::lifecycle::{Shutdown, TaskFailed, Tasks};
@@ -49,6 +49,8 @@ pub struct Parts {
     pub codec: Codec,
     /// Checks users' tokens.
     pub verifier: Verifier,
+    /// Signs tokens of share links; none where there are no share links.
+    pub link_signer: Option<LinkSigner>,
     /// What gateways send as their bearer token; not empty.
     pub internal_key: Secret,
     /// This process's metrics.
@@ -115,7 +117,8 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
     if parts.internal_key.expose().is_empty() {
         return Err(Error::NoInternalKey);
     }
-    let Parts { deployment, store, history, cache, ingest, kafka, codec, verifier, internal_key, metrics } = parts;
+    let Parts { deployment, store, history, cache, ingest, kafka, codec, verifier, link_signer, internal_key, metrics } =
+        parts;
     let topics = Topics::new(&deployment.prefix);
     let publisher = Arc::new(Publisher::new(&kafka, topics.clone(), codec, config.linger, config.delivery_timeout)?);
     let lists = Arc::new(Lists {
@@ -164,6 +167,7 @@ pub async fn run_on(listener: TcpListener, config: Config, parts: Parts, shutdow
         changes: changes.clone(),
         sign_outs,
         verifier,
+        link_signer,
         internal_key,
         request_timeout: config.request_timeout,
         known: known_users(),

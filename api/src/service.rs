@@ -7,7 +7,7 @@ use moka::future::Cache as Known;
 use nearcast_history_sink::history::History;
 use nearcast_ingest::{Cache, CacheError, Ingest, LastSeen};
 use nearcast_runtime::Secret;
-use nearcast_runtime::auth::Verifier;
+use nearcast_runtime::auth::{LinkSigner, Verifier};
 use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::deployment::Deployment;
 use nearcast_schemas::event::Mode;
@@ -35,6 +35,7 @@ pub(crate) struct Service {
     pub changes: Changes,
     pub sign_outs: SignOuts,
     pub verifier: Verifier,
+    pub link_signer: Option<LinkSigner>,
     pub internal_key: Secret,
     pub request_timeout: Duration,
     pub known: Known<String, ()>,

@@ -8,6 +8,7 @@ use nearcast_schemas::event::Mode;
 use nearcast_schemas::list::VisibilityEntry;
 use serde::{Deserialize, Serialize};
 
+use crate::links::ShareLink;
 use crate::pair::{Pair, PairIds, Share};
 
 /// What a user says about themselves.
@@ -147,6 +148,8 @@ pub enum Work {
     Mode(String),
     /// Publish this viewer's list again if the viewer is live.
     Refresh(String),
+    /// Bring the list of this share link in line with the link.
+    Link(String),
 }
 
 /// The name of a scheduled [`Work`].
@@ -249,6 +252,21 @@ pub trait Store: Send + Sync {
 
     /// A viewer's changes whose time is at least `from_ms`, by version, the one that made the current version included.
     async fn rule_changes(&self, viewer: &str, from_ms: i64) -> Result<Vec<RuleChange>, StoreError>;
+
+    /// Keeps a new share link until a while after its end.
+    async fn create_link(&self, link: &ShareLink) -> Result<(), StoreError>;
+
+    /// A share link by its id as a viewer. One that is over may still be there.
+    async fn link(&self, viewer: &str) -> Result<Option<ShareLink>, StoreError>;
+
+    /// All share links of a user, by id; as [`Store::link`].
+    async fn links(&self, owner: &str) -> Result<Vec<ShareLink>, StoreError>;
+
+    /// Forgets a share link.
+    async fn remove_link(&self, owner: &str, viewer: &str) -> Result<(), StoreError>;
+
+    /// Forgets a list that has no rows, if its version still is that of `expect`; of a viewer who will never come again.
+    async fn remove_list(&self, viewer: &str, expect: &Head) -> Result<bool, StoreError>;
 
     /// Schedules work for `at_ms`, which lies in the future.
     async fn schedule(&self, at_ms: i64, work: &Work) -> Result<DueId, StoreError>;

@@ -117,6 +117,7 @@ fn name(work: &Work) -> &'static str {
         Work::Profile(_) => "profile",
         Work::Mode(_) => "mode",
         Work::Refresh(_) => "refresh",
+        Work::Link(_) => "link",
     }
 }
 

@@ -82,4 +82,23 @@ pub const MIGRATIONS: &[(u32, &str, &str)] = &[
             minute bigint
         )",
     ),
+    (
+        8,
+        "links",
+        // Rows go by themselves a while after a link's end.
+        "CREATE TABLE IF NOT EXISTS links (
+            viewer text PRIMARY KEY,
+            owner text, secret_hash blob, precision text, created_at bigint, until bigint
+        ) WITH gc_grace_seconds = 86400",
+    ),
+    (
+        9,
+        "links_of",
+        // What the owner gets to see, and what an erasure of the owner finds the links by.
+        "CREATE TABLE IF NOT EXISTS links_of (
+            owner text, viewer text,
+            secret_hash blob, precision text, created_at bigint, until bigint,
+            PRIMARY KEY ((owner), viewer)
+        ) WITH gc_grace_seconds = 86400",
+    ),
 ];

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::audit::args::AuditArgs;
+use crate::dead_letters::DeadLettersCommand;
 use crate::demo::args::DemoArgs;
 use crate::simulate::args::SimulateArgs;
 
@@ -43,6 +45,13 @@ pub enum Command {
     // Its own words: see its options.
     Demo(DemoArgs),
     Simulate(Box<SimulateArgs>),
+    Audit(Box<AuditArgs>),
+    /// Records that the history could not take: lists them, and tries them once more
+    DeadLetters {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
     /// Makes, lists and tidies the deployment's Kafka topics
     Topics {
         /// What to do with them.

@@ -2,6 +2,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 mod args;
+mod audit;
+mod dead_letters;
 mod demo;
 mod failure;
 mod migrate;
@@ -88,6 +90,14 @@ async fn command(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Simulate(args) => {
             let metrics = sparingly(&settings)?;
             simulate::run(*args, settings, metrics, Shutdown::on_signals()?).await
+        }
+        Command::Audit(args) => {
+            quietly(&settings)?;
+            audit::run(*args, &settings).await
+        }
+        Command::DeadLetters { command } => {
+            quietly(&settings)?;
+            dead_letters::run(command, &settings).await
         }
         Command::Topics { command } => {
             quietly(&settings)?;

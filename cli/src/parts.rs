@@ -9,7 +9,7 @@ use nearcast_history_sink::cql::CqlHistory;
 use nearcast_history_sink::history::History;
 use nearcast_history_sink::memory::MemoryHistory;
 use nearcast_ingest::{Cache, Ingest, MemoryCache, RedisCache};
-use nearcast_runtime::auth::Verifier;
+use nearcast_runtime::auth::{LinkSigner, Verifier};
 use nearcast_runtime::cql;
 use nearcast_runtime::embedded::Embedded;
 use nearcast_runtime::health::{Component, Readiness};
@@ -161,6 +161,7 @@ impl Shared {
             kafka: self.kafka.clone(),
             codec: self.codec.clone(),
             verifier: self.verifier.clone(),
+            link_signer: LinkSigner::new(&self.settings.auth).map_err(Failure::configuration)?,
             internal_key: self.settings.internal.key.clone(),
             metrics: self.metrics.clone(),
         })

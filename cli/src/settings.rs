@@ -144,6 +144,9 @@ impl Settings {
         if self.auth.hs256_secret.is_some() && self.auth.hs256_secret == defaults.auth.hs256_secret {
             tracing::error!(%listen, "anybody can sign tokens: auth.hs256_secret is the public development secret, set another");
         }
+        if self.auth.link_secret.is_some() && self.auth.link_secret == defaults.auth.link_secret {
+            tracing::error!(%listen, "anybody can look through any share link: auth.link_secret is the public development secret, set another");
+        }
         if self.internal.key == defaults.internal.key {
             tracing::error!(%listen, "anybody can pose as a gateway: internal.key is the public development key, set another");
         }

@@ -4,7 +4,8 @@
 mod run;
 
 use futures_util::{SinkExt, StreamExt};
-use run::{PATIENCE, Running, Stack, free, good, strs, until_body};
+use run::whole::Whole;
+use run::{PATIENCE, Stack, good, strs, until_body};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -75,29 +76,16 @@ impl Phone {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_who_opted_in_see_each_other_until_one_opts_out() {
-    let stack = Stack::new();
-    let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
-    let mut args = stack.args(&["all"]);
-    for set in [
-        format!("gateway.listen={ws}"),
-        format!("gateway.admin_listen={admin}"),
-        format!("gateway.api_url=http://{api}"),
-        format!("api.listen={api}"),
-        format!("fanout.admin_listen={fanout}"),
-        format!("history_sink.admin_listen={sink}"),
+    let whole = Whole::start(&[
         // Sockets are open at the end; nobody is spared a rush by waiting.
-        "gateway.drain_spread_ms=0".to_owned(),
+        "gateway.drain_spread_ms=0",
         // So that a newcomer is seen soon.
-        "deployment.coarse_period_s=2".to_owned(),
-    ] {
-        args.extend(["--set".to_owned(), set]);
-    }
-    let service = Running::start(&strs(&args));
-    for address in [&admin, &api, &fanout, &sink] {
-        until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
-    }
-    let alice = User::new(&stack, "alice", &api, &ws).await;
-    let bob = User::new(&stack, "bob", &api, &ws).await;
+        "deployment.coarse_period_s=2",
+    ])
+    .await;
+    let Whole { stack, ws, admin, api, fanout, .. } = &whole;
+    let alice = User::new(stack, "alice", api, ws).await;
+    let bob = User::new(stack, "bob", api, ws).await;
     alice.discoverable(true).await;
     let mut alices = alice.connect(52.5163, 13.3777).await;
     // Bob opts in while he is connected: the switch alone brings both onto each other's list.
@@ -120,7 +108,5 @@ async fn strangers_who_opted_in_see_each_other_until_one_opts_out() {
     let metrics = until_body(&format!("http://{admin}/metrics"), "type=\"strangers\"").await;
     assert!(metrics.contains("nearcast_gateway_frames_total{type=\"strangers\"}"), "{metrics}");
 
-    let (code, log) = service.stop();
-    assert_eq!(code, 0, "{log}");
-    stack.clean().await;
+    whole.stop().await;
 }

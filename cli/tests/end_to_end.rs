@@ -6,62 +6,35 @@ mod run;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use run::records::{self, Reports};
-use run::{Running, Said, Stack, free, nearcast, said, strs, until_body};
+use run::account::{accepted, account};
+use run::whole::Whole;
+use run::{Said, nearcast, said};
 use serde_json::Value;
+use tempfile::NamedTempFile;
 use tokio::sync::Mutex;
 
 /// Each run judges whether everything is seen within two seconds: they take turns.
 static TURN: Mutex<()> = Mutex::const_new(());
 
 /// Every service in one process on the real servers.
-struct Deployment {
-    stack: Stack,
-    service: Running,
-    ws: String,
-    api: String,
-}
+struct Deployment(Whole);
 
 impl Deployment {
     async fn start() -> Self {
-        let stack = Stack::new();
-        let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
-        let mut args = stack.args(&["all"]);
-        for set in [
-            format!("gateway.listen={ws}"),
-            format!("gateway.admin_listen={admin}"),
-            format!("gateway.api_url=http://{api}"),
-            format!("api.listen={api}"),
-            format!("fanout.admin_listen={fanout}"),
-            format!("history_sink.admin_listen={sink}"),
-            // So that a short run compares some.
-            "fanout.digest_every=3s".to_owned(),
-        ] {
-            args.extend(["--set".to_owned(), set]);
-        }
-        let service = Running::start(&strs(&args));
-        for address in [&admin, &api, &fanout, &sink] {
-            until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
-        }
-        Self { stack, service, ws, api }
+        // So that a short run compares some.
+        Self(Whole::start(&["fanout.digest_every=3s"]).await)
     }
 
-    /// What was said, the report, and the reports acknowledged as being in the log.
-    fn simulate(&self, options: &[&str]) -> (Said, Value, Reports) {
-        let (json, acknowledged) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
-        let (ws, api) = (format!("ws://{}/v1/ws", self.ws), format!("http://{}", self.api));
-        let files = [json.path().to_str().unwrap(), acknowledged.path().to_str().unwrap()];
-        let args = ["simulate", "--json", files[0], "--acknowledged", files[1], "--ws", &ws, "--api", &api];
+    /// What was said, the report, and the ledger.
+    fn simulate(&self, options: &[&str]) -> (Said, Value, NamedTempFile) {
+        let (json, ledger) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
+        let (ws, api) = (format!("ws://{}/v1/ws", self.0.ws), format!("http://{}", self.0.api));
+        let files = [json.path().to_str().unwrap(), ledger.path().to_str().unwrap()];
+        let args = ["simulate", "--json", files[0], "--ledger", files[1], "--ws", &ws, "--api", &api];
         let said = said(&mut nearcast(&[&args, options].concat()));
         let report = std::fs::read_to_string(json.path()).unwrap();
         let report = serde_json::from_str(&report).unwrap_or_else(|_| panic!("no report: {}{}", said.out, said.err));
-        (said, report, records::acknowledged(acknowledged.path()))
-    }
-
-    async fn end(self) {
-        let (code, log) = self.service.stop();
-        assert_eq!(code, 0, "{log}");
-        self.stack.clean().await;
+        (said, report, ledger)
     }
 }
 
@@ -82,11 +55,11 @@ async fn phones_see_what_they_must_and_nothing_accepted_is_lost() {
     let _turn = TURN.lock().await;
     let deployment = Deployment::start().await;
     let options = "--phones 60 --friends 10 --duration 30s --seed 11 --drop-rate 1 --report-every 2s";
-    let (said, report, acknowledged) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
+    let (said, report, ledger) = deployment.simulate(&options.split_whitespace().collect::<Vec<_>>());
     assert_clean(&said, &report);
     assert!(report["drops"].as_u64().unwrap() > 0, "{}", said.out);
-    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
-    deployment.end().await;
+    assert!(accepted(&account(&deployment.0.stack, ledger.path())) > 0);
+    deployment.0.stop().await;
 }
 
 /// A drive, a hike and a walk around a lake, from the source distribution of the Python package `gpxpy`.
@@ -120,9 +93,9 @@ async fn recorded_ways_meet_and_part() {
     for file in &files {
         options.extend(["--trace", file.to_str().unwrap()]);
     }
-    let (said, report, acknowledged) = deployment.simulate(&options);
+    let (said, report, ledger) = deployment.simulate(&options);
     assert_clean(&said, &report);
     assert!(report["removals_received"].as_u64().unwrap() > 0, "nobody parted: {}", said.out);
-    assert!(records::account(&deployment.stack, &report, &acknowledged).await > 0);
-    deployment.end().await;
+    assert!(accepted(&account(&deployment.0.stack, ledger.path())) > 0);
+    deployment.0.stop().await;
 }

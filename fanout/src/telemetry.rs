@@ -33,6 +33,7 @@ impl Export {
         let (now, last) = (*engine.stats(), std::mem::replace(&mut self.last, *engine.stats()));
         let add = |name: &'static str, of: fn(&Stats) -> u64| counter!(name).increment(of(&now) - of(&last));
         add("nearcast_fanout_records_total", |s| s.records);
+        add("nearcast_fanout_reports_joined_total", |s| s.joined);
         add("nearcast_fanout_lists_total", |s| s.lists);
         add("nearcast_fanout_lists_evicted_total", |s| s.lists_evicted);
         add("nearcast_fanout_pair_checks_total", |s| s.pair_checks);

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
 use nearcast_runtime::auth::Claims;
-use nearcast_runtime::clock;
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_schemas::internal::FriendRequest;
 use nearcast_schemas::refusal::Refusal;
@@ -71,6 +70,8 @@ pub struct Connection {
     pub(crate) user: Arc<str>,
     /// When the token was issued, in seconds since the epoch, if it says so.
     pub(crate) issued_at: Option<i64>,
+    /// The token is a share link's: the session shows one person.
+    pub(crate) of_link: bool,
     /// A new one is being checked.
     pub(crate) checking_token: bool,
     pub(crate) link: Link,
@@ -99,6 +100,7 @@ impl Connection {
             session: Session::new(gateway.rules(), gateway.valid_until(&claims), now).speaking(format),
             user: claims.sub.into(),
             issued_at: claims.iat,
+            of_link: claims.of_link,
             checking_token: false,
             link,
             joining: None,
@@ -262,7 +264,7 @@ impl Connection {
                     && let Some(joined) = &self.joined
                 {
                     // A refusal changes nothing: the next one comes in time.
-                    let _ = joined.track.presence(false, clock::now_ms());
+                    let _ = joined.track.presence(false, self.gateway.log_now_ms());
                 }
                 if due.refresh
                     && let Some(joined) = &self.joined
@@ -300,7 +302,7 @@ impl Connection {
                 Format::Json => (Data::Text, message.encode().into_bytes()),
                 Format::MessagePack => (Data::Binary, message.encode_binary()),
             };
-            self.gateway.meters().written(&message, bytes.len(), clock::now_ms());
+            self.gateway.meters().written(&message, bytes.len(), self.gateway.log_now_ms());
             self.session.wrote(now);
             self.socket.send(data, &bytes).ok()?;
             if let (ServerMessage::Bye(bye), Phase::Closing(until, code)) = (&message, self.phase) {
@@ -443,7 +445,7 @@ impl Connection {
 
     fn ask_for_reset(&mut self, now: i64) {
         if let Some(joined) = &self.joined
-            && joined.track.presence(true, clock::now_ms()).is_ok()
+            && joined.track.presence(true, self.gateway.log_now_ms()).is_ok()
         {
             crate::events::ResetAsked.emit();
             self.session.spoke(now);
@@ -486,7 +488,7 @@ impl Drop for Connection {
         self.let_go(&entry);
         if let Some(track) = track {
             // Without an answer: the position stays until its TTL anyway. A hello that is not in the log says nothing.
-            let _ = track.leave(clock::now_ms());
+            let _ = track.leave(self.gateway.log_now_ms());
         }
     }
 }

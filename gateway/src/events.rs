@@ -23,6 +23,7 @@ struct Handles {
     upserts: Counter,
     removals: Counter,
     resets: Counter,
+    in_resets: Counter,
     resumes: Counter,
     unchanged_first: Counter,
     unchanged: Counter,
@@ -44,6 +45,7 @@ impl Meters {
             upserts: counter!("nearcast_gateway_updates_written_total", "kind" => "upsert"),
             removals: counter!("nearcast_gateway_updates_written_total", "kind" => "removal"),
             resets: counter!("nearcast_gateway_resets_written_total"),
+            in_resets: counter!("nearcast_gateway_reset_positions_written_total"),
             resumes: counter!("nearcast_gateway_resumes_total"),
             unchanged_first: counter!("nearcast_gateway_unchanged_written_total", "answer" => "provisional"),
             unchanged: counter!("nearcast_gateway_unchanged_written_total", "answer" => "full"),
@@ -89,7 +91,10 @@ impl Meters {
                     self.0.from_append.record(seconds(now_ms - gone.appended_at));
                 }
             }
-            ServerMessage::Nearby(_) => self.0.resets.increment(1),
+            ServerMessage::Nearby(Nearby { upserts, .. }) => {
+                self.0.resets.increment(1);
+                self.0.in_resets.increment(upserts.len() as u64);
+            }
             ServerMessage::Unchanged(Unchanged { provisional: true, .. }) => self.0.unchanged_first.increment(1),
             ServerMessage::Unchanged(_) => self.0.unchanged.increment(1),
             ServerMessage::Error(error) => refused(error.code, "message"),

@@ -72,6 +72,11 @@ impl Gateway {
         i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX)
     }
 
+    /// Now by the brokers' clock, in ms since the epoch, as far as it is known.
+    pub fn log_now_ms(&self) -> i64 {
+        self.parts.ingest.now_ms()
+    }
+
     /// The instant of a time of [`Gateway::now`].
     pub fn instant(&self, at: i64) -> Instant {
         self.started + Duration::from_millis(u64::try_from(at).unwrap_or(0))

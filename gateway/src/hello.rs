@@ -4,7 +4,6 @@
 //! The registry comes first, so that a change finds the session whether or not the API's answer has it.
 
 use nearcast_ingest::{Appended, Checked, Session as CacheEntry, Track};
-use nearcast_runtime::clock;
 use nearcast_schemas::digest::ListDigest;
 use nearcast_schemas::event::{NO_SESSION, Role, Route};
 use nearcast_schemas::ids::check_id;
@@ -79,11 +78,15 @@ impl Connection {
     pub(crate) fn join(&mut self, hello: Hello, id: Option<String>, now: i64) {
         let Hello { device, clock, watch, position, resume } = hello;
         let n = position.as_ref().map(|raw| raw.n);
-        let role = if watch == Some(true) { Role::Watching } else { Role::Reporting };
+        let role = match watch {
+            _ if self.of_link => Role::Link,
+            Some(true) => Role::Watching,
+            _ => Role::Reporting,
+        };
         let checked = match position {
             _ if check_id(&device).is_err() => Err(Refusal::IdInvalid),
             Some(_) if role != Role::Reporting => Err(Refusal::NotReporting),
-            Some(raw) => self.gateway.parts.ingest.validate(&raw, &device, clock, clock::now_ms()).map(Some),
+            Some(raw) => self.gateway.parts.ingest.validate(&raw, &device, clock, self.gateway.log_now_ms()).map(Some),
             None => Ok(None),
         };
         let checked = match checked {
@@ -148,9 +151,9 @@ impl Connection {
         if let Some(last) = &answer.last_report {
             track.go_on_from(last);
         }
-        let (said, checked) = (track.clone(), joining.checked.take());
+        let (said, checked, now_ms) = (track.clone(), joining.checked.take(), self.gateway.log_now_ms());
         joining.step = Box::pin(async move {
-            Step::Said(match said.hello(list_version, mode, checked, clock::now_ms()) {
+            Step::Said(match said.hello(list_version, mode, checked, now_ms) {
                 Ok(pending) => pending.await,
                 Err(refusal) => Err(refusal),
             })
@@ -170,10 +173,10 @@ impl Connection {
         let deployment = &gateway.parts.deployment;
         let welcome = Welcome {
             protocol: 1,
-            server_time: clock::now_ms(),
+            server_time: gateway.log_now_ms(),
             user: self.user.to_string(),
             session: format!("{}.{}.{}", entry.gateway, entry.incarnation, entry.handle),
-            role: if role == Role::Reporting { RoleName::Reporting } else { RoleName::Watching },
+            role: RoleName::of(role),
             report_interval_s: deployment.report_interval_s,
             min_move_m: deployment.min_move_m,
             max_silence_s: deployment.max_silence_s,

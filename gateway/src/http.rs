@@ -86,7 +86,12 @@ impl Api {
 fn concerns_the_client(refusal: Refusal) -> bool {
     matches!(
         refusal,
-        Refusal::NotAFriend | Refusal::NoSuchUser | Refusal::IdInvalid | Refusal::Oneself | Refusal::SignedOut
+        Refusal::NotAFriend
+            | Refusal::NoSuchUser
+            | Refusal::IdInvalid
+            | Refusal::Oneself
+            | Refusal::SignedOut
+            | Refusal::LinkEnded
     )
 }
 

@@ -2,7 +2,6 @@
 
 use nearcast_ingest::{Checked, Outcome, RawFix};
 use nearcast_runtime::auth::Claims;
-use nearcast_runtime::clock;
 use nearcast_schemas::internal::FriendAnswer;
 use nearcast_schemas::refusal::Refusal;
 
@@ -82,7 +81,7 @@ impl Connection {
         let Location { device, clock, ack, report } = location;
         let Some(joined) = &self.joined else { return };
         let (device, n) = (device.unwrap_or_else(|| joined.device.to_string()), report.n);
-        let now = clock::now_ms();
+        let now = self.gateway.log_now_ms();
         let pending = self
             .gateway
             .parts
@@ -104,7 +103,7 @@ impl Connection {
         let Locations { device, clock, ack, fixes } = locations;
         let Some(joined) = &self.joined else { return };
         let device = device.unwrap_or_else(|| joined.device.to_string());
-        let now = clock::now_ms();
+        let now = self.gateway.log_now_ms();
         let n = fixes.iter().map(|raw| raw.n).max().unwrap_or_default();
         let check = |raw: &RawFix| self.gateway.parts.ingest.validate(raw, &device, clock, now);
         let (mut good, mut refused): (Vec<Checked>, Vec<RefusedFix>) = (Vec::with_capacity(fixes.len()), Vec::new());

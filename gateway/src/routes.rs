@@ -5,9 +5,6 @@ use std::sync::Arc;
 
 use nearcast_schemas::event::Role;
 
-/// A user has this many sessions that watch; a newer one takes the oldest one's place.
-pub const MAX_WATCHING: usize = 3;
-
 #[derive(Debug)]
 struct Of {
     handle: i32,
@@ -45,8 +42,8 @@ impl<T: Clone> Routes<T> {
         Some(handle)
     }
 
-    /// A session begins. One that reports takes the place of the user's older one; one that only watches, of the oldest
-    /// beyond [`MAX_WATCHING`]. Returns those whose place it took; they have no route any more.
+    /// A session begins. It takes the place of the user's oldest one of its kind beyond those that [`Role::at_once`]
+    /// allows. Returns those whose place it took; they have no route any more.
     pub fn seat(&mut self, handle: i32) -> Vec<T> {
         let Some((user, _)) = self.by_handle.get(&handle) else { return Vec::new() };
         let Some(sessions) = self.by_user.get_mut(user) else { return Vec::new() };
@@ -57,8 +54,7 @@ impl<T: Clone> Routes<T> {
         let peers = |of: &&Of| of.seated && (of.role == Role::Reporting) == reporting;
         let peers: Vec<i32> = sessions.iter().filter(peers).map(|of| of.handle).collect();
         sessions.push(Of { handle, role, seated: true });
-        let allowed_before = if reporting { 0 } else { MAX_WATCHING - 1 };
-        let excess = peers.len().saturating_sub(allowed_before);
+        let excess = (peers.len() + 1).saturating_sub(role.at_once());
         peers.into_iter().take(excess).filter_map(|handle| self.unregister(handle)).collect()
     }
 
@@ -129,6 +125,15 @@ mod tests {
         assert_eq!(join(&mut routes, "alice", Role::Reporting, "r2"), ["r1"]);
         assert_eq!(names_of(&routes, "alice"), ["w2", "w3", "w4", "r2"]);
         assert_eq!(routes.len(), 5);
+    }
+
+    #[test]
+    fn many_look_through_one_link() {
+        let mut routes = Routes::default();
+        for name in ["l1", "l2"].into_iter().chain(["more"; 18]) {
+            assert!(join(&mut routes, "link~x", Role::Link, name).is_empty());
+        }
+        assert_eq!(join(&mut routes, "link~x", Role::Link, "l21"), ["l1"]);
     }
 
     #[test]

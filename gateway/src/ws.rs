@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use nearcast_runtime::auth::{AuthError, Claims, Verifier, is_in_query};
 use nearcast_runtime::lifecycle::Shutdown;
-use nearcast_schemas::ids::check_id;
+use nearcast_schemas::ids::is_subject;
 use nearcast_schemas::internal::Problem;
 use nearcast_schemas::refusal::Refusal;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -266,7 +266,9 @@ async fn grant(request: &Request, verifier: &Verifier, rest: usize) -> Result<Up
         },
     };
     let claims = claims.map_err(|error| refused(refusal_of(error)))?;
-    check_id(&claims.sub).map_err(|_| refused(Refusal::TokenSubject))?;
+    if !is_subject(&claims.sub, claims.of_link) {
+        return Err(refused(Refusal::TokenSubject));
+    }
     // The first that it names, as clients list them by preference.
     let format = offered.iter().find_map(|name| Format::of_subprotocol(name));
     if let Some(format) = format {

@@ -16,6 +16,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlDate, CqlTimestamp};
 
 use crate::history::{Failed, History, HistoryError, HistoryKey, HistoryRow};
+use crate::stored::{DAY_MS, date};
 
 /// Schema changes of the history, in order: version, name, statement. `nearcast migrate` applies them.
 pub const MIGRATIONS: &[(u32, &str, &str)] = &[
@@ -40,11 +41,6 @@ const COLUMNS: &str = "fixed_at, device, n, lat, lon, accuracy_m, speed_mps, hea
 
 /// Requests at once by one call.
 const CONCURRENCY: usize = 32;
-
-const DAY_MS: i64 = 86_400_000;
-
-/// `date` counts days from 2^31 at 1970-01-01.
-const EPOCH_DAY: i64 = 1 << 31;
 
 /// A history in the keyspace of a session.
 pub struct CqlHistory {
@@ -99,10 +95,7 @@ impl CqlHistory {
     async fn day(&self, user: &str, day: i64, from_ms: i64, to_ms: i64) -> Result<Vec<HistoryRow>, HistoryError> {
         let rows = self
             .session
-            .execute_iter(
-                self.select.clone(),
-                (user, CqlDate((EPOCH_DAY + day) as u32), CqlTimestamp(from_ms), CqlTimestamp(to_ms)),
-            )
+            .execute_iter(self.select.clone(), (user, date(day), CqlTimestamp(from_ms), CqlTimestamp(to_ms)))
             .await
             .map_err(|error| HistoryError::Unavailable(error.to_string()))?;
         rows.rows_stream::<Columns>()
@@ -162,7 +155,7 @@ impl History for CqlHistory {
 
 /// The day of a time; of a row, it was checked to be after 1970 and before the end of `date`.
 fn day_of(at_ms: i64) -> CqlDate {
-    CqlDate((EPOCH_DAY + at_ms.div_euclid(DAY_MS)) as u32)
+    date(at_ms.div_euclid(DAY_MS))
 }
 
 fn row_of(user: &str, columns: Columns) -> HistoryRow {

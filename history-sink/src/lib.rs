@@ -21,6 +21,7 @@ mod read;
 mod reader;
 mod row;
 mod sink;
+pub mod stored;
 mod turns;
 mod writer;
 

@@ -4,7 +4,11 @@ use nearcast_schemas::event::{LocationEvent, LocationKind};
 
 use crate::history::HistoryRow;
 
-const DAY_MS: i64 = 86_400_000;
+/// Milliseconds of a day of the history.
+pub const DAY_MS: i64 = 86_400_000;
+
+/// A late row is written as of this long before its fix, others as of their append time; ms.
+pub const LATE_WRITTEN_BEFORE_MS: i64 = 60_000;
 
 /// What a record does to the history.
 #[derive(Clone, Debug, PartialEq)]
@@ -98,7 +102,7 @@ pub fn entry_of(
 /// A late row is written as of a minute before its fix, which is before its append time, so that a report that was shown as
 /// now and came once more, late, stays what it was.
 pub fn written_at_us(row: &HistoryRow) -> i64 {
-    let at_ms = if row.late { row.appended_at.min(row.fixed_at - 60_000) } else { row.appended_at };
+    let at_ms = if row.late { row.appended_at.min(row.fixed_at - LATE_WRITTEN_BEFORE_MS) } else { row.appended_at };
     at_ms.saturating_mul(1_000)
 }
 

@@ -132,6 +132,28 @@ impl CacheWrite {
     }
 }
 
+/// This machine's time of day has become another than the brokers', or theirs again.
+pub(crate) struct ClockOff {
+    /// This machine's less the brokers'; ms.
+    pub off_ms: i64,
+    pub is_off: bool,
+}
+
+impl ClockOff {
+    pub fn emit(self) {
+        let Self { off_ms, is_off } = self;
+        gauge!("nearcast_ingest_clock_off_seconds").set(if is_off { off_ms as f64 / 1_000.0 } else { 0.0 });
+        if is_off {
+            tracing::warn!(
+                off_ms,
+                "this machine's clock is not the brokers': reports are dated by theirs, tokens are judged by this one; set it"
+            );
+        } else {
+            tracing::info!("this machine's clock is the brokers' again");
+        }
+    }
+}
+
 /// What became of a write to the cache.
 pub(crate) struct CacheWritten {
     pub what: CacheWrite,

@@ -91,6 +91,12 @@ impl Ingest {
         Ok(Self { log, recorder, rules: thin_rules(deployment), limits: config.age_limits() })
     }
 
+    /// Now by the brokers' clock, which orders, ages and expires, in ms since the epoch: as far as this process knows it
+    /// from their acknowledgements, else by this machine's clock.
+    pub fn now_ms(&self) -> i64 {
+        self.log.now_ms()
+    }
+
     /// [`validate`] by the configured limits; a refusal is counted.
     ///
     /// # Errors

@@ -11,12 +11,13 @@ use nearcast_schemas::refusal::Refusal;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Message, Timestamp};
+use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 use rdkafka::statistics::Statistics;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::broker_clock::BrokerClock;
 use crate::events::{InFlightChanged, ProducerFailed, RecordAcknowledged, RecordFailed, refused};
 use crate::in_flight::{InFlight, Permit};
 use crate::pending::{Appended, Settled};
@@ -35,11 +36,15 @@ pub(crate) struct Log {
     embedded: bool,
     in_flight: InFlight,
     health: Arc<Health>,
+    clock: Arc<BrokerClock>,
 }
 
 /// What the producer's thread knows.
 pub(crate) struct Deliveries {
     health: Arc<Health>,
+    clock: Arc<BrokerClock>,
+    /// The broker gives no append times.
+    embedded: bool,
 }
 
 #[derive(Default)]
@@ -52,8 +57,8 @@ struct Health {
 pub(crate) struct OnItsWay {
     kind: LocationKind,
     since: Instant,
-    /// The time of creation, where it counts.
-    created: Option<i64>,
+    /// By the steady clock; where the broker gives no append times, by the time of day.
+    handed_ms: i64,
     then: Then,
     settled: oneshot::Sender<Settled>,
     permit: Permit,
@@ -69,9 +74,16 @@ impl Log {
         producer: impl FnOnce(Deliveries) -> Result<ThreadedProducer<Deliveries>, E>,
     ) -> Result<Self, E> {
         let health = Arc::new(Health::default());
-        let producer = Arc::new(producer(Deliveries { health: Arc::clone(&health) })?);
+        let clock = Arc::new(BrokerClock::start());
+        let producer =
+            Arc::new(producer(Deliveries { health: Arc::clone(&health), clock: Arc::clone(&clock), embedded })?);
         let in_flight = InFlight::new(max_in_flight, |by| InFlightChanged { by }.emit());
-        Ok(Self { producer, topic: topic.into(), codec, embedded, in_flight, health })
+        Ok(Self { producer, topic: topic.into(), codec, embedded, in_flight, health, clock })
+    }
+
+    /// What the brokers' clock shows, in ms since the epoch, as far as this process knows.
+    pub fn now_ms(&self) -> i64 {
+        self.clock.now_ms()
     }
 
     /// Leave to append this many records.
@@ -100,11 +112,11 @@ impl Log {
         let mut bytes = Vec::with_capacity(256);
         self.codec.encode_location(event, &mut bytes);
         let (settled, receiver) = oneshot::channel();
-        let now_ms = nearcast_runtime::clock::now_ms();
-        let created = self.embedded.then_some(now_ms);
-        let on_its_way = OnItsWay { kind: event.kind, since: Instant::now(), created, then, settled, permit };
+        // Where it counts as the append time, consumers compare it with their own time of day.
+        let handed_ms = if self.embedded { nearcast_runtime::clock::now_ms() } else { self.clock.steady_ms() };
+        let on_its_way = OnItsWay { kind: event.kind, since: Instant::now(), handed_ms, then, settled, permit };
         let record = BaseRecord::with_opaque_to(&self.topic, Box::new(on_its_way)).key(user).payload(&bytes);
-        let record = record.timestamp(now_ms);
+        let record = record.timestamp(handed_ms);
         self.producer.send(record).map(|()| receiver).map_err(|(error, _)| {
             self.health.failed(event.kind, &error);
             refused(match error {
@@ -144,12 +156,16 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = Box<OnItsWay>;
 
     fn delivery(&self, delivery: &DeliveryResult<'_>, on_its_way: Box<OnItsWay>) {
-        let OnItsWay { kind, since, created, then, settled, permit } = *on_its_way;
+        let OnItsWay { kind, since, handed_ms, then, settled, permit } = *on_its_way;
         let result = match delivery {
             Ok(message) => {
                 let recovered = self.health.failing.swap(false, Ordering::Relaxed);
                 RecordAcknowledged { kind, after: since.elapsed(), recovered }.emit();
-                let at = created.unwrap_or_else(|| append_time(message));
+                let appended = if self.embedded { None } else { append_time(message) };
+                if let Some(appended) = appended {
+                    self.clock.heard(handed_ms, appended);
+                }
+                let at = appended.unwrap_or(handed_ms);
                 Ok(Appended { partition: message.partition(), offset: message.offset(), at })
             }
             Err((error, _)) => {
@@ -166,9 +182,6 @@ impl ProducerContext for Deliveries {
 }
 
 /// The broker's append time, which comes with its acknowledgement; on a topic without one, the time of creation.
-fn append_time(message: &impl Message) -> i64 {
-    match message.timestamp() {
-        Timestamp::LogAppendTime(ms) | Timestamp::CreateTime(ms) => ms,
-        Timestamp::NotAvailable => nearcast_runtime::clock::now_ms(),
-    }
+fn append_time(message: &impl Message) -> Option<i64> {
+    message.timestamp().to_millis()
 }

@@ -7,6 +7,7 @@
 //! | question | module |
 //! |---|---|
 //! | is it a report, and when was the phone there? | [`mod@validate`] |
+//! | what do the brokers' clocks show? | `broker_clock` |
 //! | may it be left out of the log? | [`thin`] |
 //! | does a report with a higher number precede it? | [`order`] |
 //! | what goes into the log, by session and without one? | [`Track`], [`Ingest`] |
@@ -15,6 +16,7 @@
 //! Invariant: nothing here knows sockets or friendships.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
+mod broker_clock;
 mod cache;
 mod coarse;
 mod config;

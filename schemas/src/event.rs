@@ -39,6 +39,21 @@ pub enum Role {
     Link,
 }
 
+/// The most sessions of one user or share link that do not report.
+pub const MOST_WATCHING: usize = 20;
+
+impl Role {
+    /// So many sessions one user or share link may have at once; a newer one takes the place of the oldest. Many people
+    /// may hold one link.
+    pub const fn at_once(self) -> usize {
+        match self {
+            Self::Reporting => 1,
+            Self::Watching => 3,
+            Self::Link => MOST_WATCHING,
+        }
+    }
+}
+
 /// Where a session is connected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Route {

@@ -3,6 +3,9 @@
 /// Longest id in bytes.
 pub const MAX_ID_BYTES: usize = 64;
 
+/// What the ids of share links as viewers begin with. No user's does.
+pub const LINK_PREFIX: &str = "link~";
+
 /// What is wrong with an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
@@ -29,9 +32,33 @@ pub fn check_id(id: &str) -> Result<(), IdError> {
     Ok(())
 }
 
+/// Whether this may be the `sub` of a token: a share link's where the token is of one, else a user's.
+pub fn is_subject(id: &str, of_link: bool) -> bool {
+    check_id(id).is_ok() && is_link(id) == of_link
+}
+
+/// Whether a viewer is a share link, and no user.
+pub fn is_link(viewer: &str) -> bool {
+    viewer.starts_with(LINK_PREFIX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_link_is_no_user() {
+        for (id, of_link, expect) in [
+            ("alice", false, true),
+            ("link~x", true, true),
+            ("link", false, true),
+            ("alice", true, false),
+            ("link~x", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!(is_subject(id, of_link), expect, "{id}");
+        }
+    }
 
     #[test]
     fn ids_are_short_and_printable() {

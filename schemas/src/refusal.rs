@@ -112,6 +112,10 @@ pub enum Refusal {
     Slow,
     /// The user signed out or was erased.
     SignedOut,
+    /// A share link that does not exist, was taken back, or whose time is over.
+    LinkEnded,
+    /// The cap of share links is reached.
+    TooManyLinks,
     /// Something that should not happen; it is logged.
     Internal,
 }
@@ -133,7 +137,7 @@ pub struct Row {
 
 impl Refusal {
     /// All of them, in the order of the table.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 50] = [
         Self::TokenMissing,
         Self::TokenMalformed,
         Self::TokenSignature,
@@ -181,6 +185,8 @@ impl Refusal {
         Self::Idle,
         Self::Slow,
         Self::SignedOut,
+        Self::LinkEnded,
+        Self::TooManyLinks,
         Self::Internal,
     ];
 
@@ -350,6 +356,16 @@ impl Refusal {
             Self::Idle => ("idle", 408, Some(4008), After, "Nothing came from you for too long; reconnect."),
             Self::Slow => ("slow", 408, Some(4011), After, "You read nothing for too long; reconnect."),
             Self::SignedOut => ("signed_out", 401, Some(4010), NewToken, "You signed out."),
+            Self::LinkEnded => (
+                "link_ended",
+                410,
+                Some(4014),
+                Never,
+                "There is no such share link: it was taken back, or its time is over.",
+            ),
+            Self::TooManyLinks => {
+                ("too_many_links", 409, None, Never, "You share by as many links as you may; take one back first.")
+            }
             Self::Internal => ("internal", 500, Some(1011), After, "Something went wrong here; it is logged."),
         };
         Row { code, status, close, retry, sentence }

@@ -3,6 +3,7 @@
 use nearcast_schemas::event::{Mode, Sharing};
 
 use super::broken;
+use crate::links::ShareLink;
 use crate::pair::{Bond, Pair, PairIds, Share, Side};
 use crate::store::{Direction, Friend, Head, Profile, Published, RuleChange, StoreError, User};
 
@@ -145,6 +146,23 @@ impl ListRow {
             my_within_m: self.my_within_m?,
         };
         Some(row.friend())
+    }
+}
+
+#[derive(scylla::DeserializeRow)]
+pub(super) struct LinkRow {
+    pub(super) viewer: String,
+    pub(super) owner: String,
+    pub(super) secret_hash: Vec<u8>,
+    pub(super) precision: String,
+    pub(super) created_at: i64,
+    pub(super) until: i64,
+}
+
+impl LinkRow {
+    pub(super) fn link(self) -> Result<ShareLink, StoreError> {
+        let Self { viewer, owner, secret_hash, precision, created_at, until } = self;
+        Ok(ShareLink { viewer, owner, secret_hash, precision: sharing_of(&precision)?, created_at, until })
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use nearcast_geo::Position;
-use nearcast_schemas::event::Role;
-use nearcast_schemas::ids::check_id;
+use nearcast_runtime::clock::now_ms;
+use nearcast_schemas::event::{Mode, Role};
+use nearcast_schemas::ids::{check_id, is_link};
 use nearcast_schemas::internal::{FriendAnswer, FriendRequest, HelloAnswer, HelloRequest};
 use nearcast_schemas::refusal::Refusal;
 use nearcast_schemas::rule::radius_m;
@@ -24,8 +25,7 @@ pub(super) async fn hello(
     Body(hello): Body<HelloRequest>,
 ) -> Result<Json<HelloAnswer>, Problem> {
     check_id(&hello.user).map_err(|_| Refusal::IdInvalid)?;
-    // Share links come with issued secrets; no user is one.
-    if hello.role == Role::Link {
+    if is_link(&hello.user) != (hello.role == Role::Link) {
         return Err(Refusal::NoSuchUser.into());
     }
     // The session is in the registry by now: a sign-out either is found here, or finds the session.
@@ -36,11 +36,9 @@ pub(super) async fn hello(
         Some(place) => Some(Position::new(place.lat, place.lon).map_err(|_| Refusal::PositionOutOfRange)?),
         None => None,
     };
-    service.register(&hello.user).await?;
-    let user = async { service.store.user(&hello.user).await.map_err(Problem::from) };
+    let mode = async { mode(&service, &hello).await };
     let list = async { service.lists.current(&hello.user).await.map_err(Problem::from) };
-    let (user, list) = tokio::try_join!(user, list)?;
-    let mode = user.ok_or(Refusal::NoSuchUser)?.mode;
+    let (mode, list) = tokio::try_join!(mode, list)?;
     let around = service.around(&hello.user, &list).await;
     let nearby_known = around.is_ok();
     let (nearby, last_report) = match around {
@@ -55,6 +53,17 @@ pub(super) async fn hello(
     };
     let (list_version, radius_m) = (list.version, list.radius_m);
     Ok(Json(HelloAnswer { list_version, mode, last_report, radius_m, nearby, nearby_known }))
+}
+
+/// How whoever says hello shares. A user is registered by then; a share link has to be one, and shares nothing.
+async fn mode(service: &Service, hello: &HelloRequest) -> Result<Mode, Problem> {
+    if hello.role == Role::Link {
+        let link = service.store.link(&hello.user).await?;
+        link.filter(|link| link.is_alive(now_ms())).ok_or(Refusal::LinkEnded)?;
+        return Ok(Mode::default());
+    }
+    service.register(&hello.user).await?;
+    Ok(service.store.user(&hello.user).await?.ok_or(Refusal::NoSuchUser)?.mode)
 }
 
 /// A viewer asks for one friend's last position. The viewer's own radius is a wish about the list and does not bound

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use nearcast_ingest::{CLOCK_TOLERANCE_MS, RawFix};
-use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::refusal::Refusal;
 use serde::{Deserialize, Serialize};
@@ -110,7 +109,7 @@ pub(super) async fn report_locations(
         return Err(Refusal::TooManyFixes.into());
     }
     let mode = service.store.user(&me).await?.ok_or(Refusal::NoSuchUser)?.mode;
-    let now_ms = now_ms();
+    let now_ms = service.ingest.now_ms();
     let (mut taken, mut refused) = (Vec::with_capacity(fixes.len()), Vec::new());
     for raw in &fixes {
         match service.ingest.validate(raw, &device, clock, now_ms) {

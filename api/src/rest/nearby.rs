@@ -119,7 +119,7 @@ pub(super) async fn get_nearby(
 }
 
 async fn first(service: &Service, me: &str, limit: usize) -> Result<NearbyPage, Failure> {
-    let list = visibility(&service.store.list(me).await?, &service.deployment, now_ms());
+    let list = visibility(me, &service.store.list(me).await?, &service.deployment, now_ms());
     let around = service.around(me, &list).await?;
     let mut found = nearby(&list, &around.seen, &around.moment);
     let total = found.len();
@@ -150,7 +150,7 @@ async fn following(
     let end = offset.saturating_add(limit).min(total);
     let page = ids.get(offset..end).ok_or(Refusal::CursorExpired)?;
 
-    let mut list = visibility(&service.store.list(me).await?, &service.deployment, now_ms());
+    let mut list = visibility(me, &service.store.list(me).await?, &service.deployment, now_ms());
     list.entries.retain(|entry| page.contains(&entry.friend));
     let around = service.around(me, &list).await?;
     let mut found: HashMap<String, ResetEntry> =

@@ -25,6 +25,7 @@ use super::problem;
     tags(
         (name = "me", description = "Profile and sharing"),
         (name = "friends", description = "Friendship, and what is shared with each friend"),
+        (name = "links", description = "Share links: one user's live position for whoever has the key"),
         (name = "positions", description = "Who is nearby, reports and history")
     )
 )]
@@ -60,7 +61,8 @@ pub(super) fn finish(mut document: utoipa::openapi::OpenApi, max_radius_m: u32) 
         let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete];
         for operation in operations.into_iter().flatten() {
             add_refusal(operation);
-            operation.security = Some(vec![SecurityRequirement::new("token", NO_SCOPES)]);
+            // Those that say nothing take a token.
+            operation.security.get_or_insert_with(|| vec![SecurityRequirement::new("token", NO_SCOPES)]);
         }
     }
     document

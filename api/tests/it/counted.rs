@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use nearcast_api::links::ShareLink;
 use nearcast_api::pair::{Pair, PairIds};
 use nearcast_api::store::{
     Direction, Due, DueId, Friend, Head, List, ListChange, Profile, Published, Read, Request, RuleChange, Store,
@@ -89,6 +90,11 @@ counted! {
     set_list(viewer: &str, expect: &Head, change: &ListChange) -> bool;
     set_published(viewer: &str, published: Published) -> ();
     rule_changes(viewer: &str, from_ms: i64) -> Vec<RuleChange>;
+    create_link(link: &ShareLink) -> ();
+    link(viewer: &str) -> Option<ShareLink>;
+    links(owner: &str) -> Vec<ShareLink>;
+    remove_link(owner: &str, viewer: &str) -> ();
+    remove_list(viewer: &str, expect: &Head) -> bool;
     schedule(at_ms: i64, work: &Work) -> DueId;
     finish(due: &DueId) -> ();
     due(shard: u8, minute: i64) -> Vec<Due>;

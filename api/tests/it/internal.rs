@@ -107,6 +107,8 @@ async fn gateways_have_a_key() {
     let ask = async |body: Value| world.ask("/internal/v1/hello", body).await;
     ask(json!({"user": "a b", "role": "reporting", "place": null})).await.refused("id_invalid");
     ask(json!({"user": "alice", "role": "link", "place": null})).await.refused("no_such_user");
+    ask(json!({"user": "link~x", "role": "watching", "place": null})).await.refused("no_such_user");
+    ask(json!({"user": "link~x", "role": "link", "place": null})).await.refused("link_ended");
     ask(json!({"user": "alice", "role": "reporting", "place": {"lat": 91.0, "lon": 0.0}}))
         .await
         .refused("position_out_of_range");

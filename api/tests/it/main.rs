@@ -9,6 +9,7 @@ mod degraded;
 mod history;
 mod internal;
 mod life;
+mod links;
 mod lists;
 mod nearby;
 mod openapi;

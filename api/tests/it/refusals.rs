@@ -191,6 +191,7 @@ async fn parameters_are_refused_by_name_and_range() {
         ("POST", "/v1/friends/{id}/accept"),
         ("PUT", "/v1/friends/{id}/sharing"),
         ("DELETE", "/v1/friends/{id}"),
+        ("DELETE", "/v1/links/{id}"),
     ] {
         let long = "x".repeat(65);
         for (id, what) in [("a%20b", "it holds"), ("a%00", "it holds"), ("%FF", "it is no UTF-8"), (&long, "it is of")]

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, FutureExt, join_all};
 use nearcast_api::MemoryStore;
+use nearcast_api::links::ShareLink;
 use nearcast_api::pair::{Bond, Pair, PairIds, Share, Side, Step};
 use nearcast_api::store::{
-    Direction, Friend, Head, ListChange, Profile, Published, Read, RuleChange, SHARDS, Store, User, Work, minute_of,
+    Direction, Friend, Head, List, ListChange, Profile, Published, Read, RuleChange, SHARDS, Store, User, Work,
+    minute_of,
 };
 use nearcast_runtime::clock::now_ms;
 use nearcast_schemas::event::{Mode, Sharing};
@@ -27,6 +29,7 @@ pub const CONTRACT: &[Check] = &[
     ("lists come by page and whole", |store| lists_by_page(store).boxed()),
     ("what is published is remembered", |store| published(store).boxed()),
     ("every change of a list is kept", |store| rule_changes(store).boxed()),
+    ("share links are kept and forgotten", |store| links(store).boxed()),
     ("work is scheduled and struck off", |store| work(store).boxed()),
     ("sweeps are remembered", |store| sweeps(store).boxed()),
 ];
@@ -304,6 +307,42 @@ async fn rule_changes(store: Arc<dyn Store>) {
     assert_eq!(store.rule_changes(&viewer, now_ms() + 60_000).await.unwrap(), []);
 }
 
+async fn links(store: Arc<dyn Store>) {
+    let (owner, now) = (someone(), now_ms());
+    let link = |name: &str, precision| ShareLink {
+        viewer: format!("link~{name}{owner}"),
+        owner: owner.clone(),
+        secret_hash: vec![0, 1, 255],
+        precision,
+        created_at: now,
+        until: now + 60_000,
+    };
+    let (a, b) = (link("a", Sharing::Exact), link("b", Sharing::Coarse));
+    assert_eq!(store.links(&owner).await.unwrap(), []);
+    for link in [&b, &a] {
+        store.create_link(link).await.unwrap();
+    }
+    assert_eq!(store.link(&a.viewer).await.unwrap(), Some(a.clone()));
+    assert_eq!(store.links(&owner).await.unwrap(), [a.clone(), b.clone()]);
+    for _ in 0..2 {
+        store.remove_link(&owner, &a.viewer).await.unwrap();
+        assert_eq!(store.link(&a.viewer).await.unwrap(), None);
+        assert_eq!(store.links(&owner).await.unwrap(), std::slice::from_ref(&b));
+    }
+    // Its list is forgotten when nothing is on it any more.
+    let viewer = &b.viewer;
+    let before = add(&store, viewer, "bob").await;
+    let change = RuleChange { version: before.version + 1, at: now, ..before.change.clone().unwrap() };
+    let emptied = ListChange { row: Some(("bob".into(), None)), friends: 0, change };
+    assert!(store.set_list(viewer, &before, &emptied).await.unwrap());
+    store.set_published(viewer, Published { version: before.version + 1, at: 3 }).await.unwrap();
+    assert!(!store.remove_list(viewer, &before).await.unwrap(), "it has changed since");
+    let head = store.head(viewer, Read::Settled).await.unwrap();
+    assert!(store.remove_list(viewer, &head).await.unwrap());
+    assert_eq!(store.head(viewer, Read::Settled).await.unwrap(), Head::default());
+    assert_eq!(store.list(viewer).await.unwrap(), List::default());
+}
+
 async fn work(store: Arc<dyn Store>) {
     // A minute that no other test uses.
     let at = 1_000_000_000_000_000 + i64::from(rand::random::<u32>()) * 60_000;
@@ -312,6 +351,7 @@ async fn work(store: Arc<dyn Store>) {
         Work::Profile("p".into()),
         Work::Mode("m".into()),
         Work::Refresh("r".into()),
+        Work::Link("link~l".into()),
     ];
     let mut ids = Vec::new();
     for work in &everything {

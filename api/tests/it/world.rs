@@ -8,7 +8,7 @@ use nearcast_api::{Config, MemoryStore, Parts, Store, run_on};
 use nearcast_history_sink::memory::MemoryHistory;
 use nearcast_ingest::{Cache, Ingest, LastSeen, MemoryCache, Session};
 use nearcast_runtime::Secret;
-use nearcast_runtime::auth::{AuthConfig, Signer, Verifier};
+use nearcast_runtime::auth::{AuthConfig, LinkSigner, Signer, Verifier};
 use nearcast_runtime::clock::now_ms;
 use nearcast_runtime::embedded::Embedded;
 use nearcast_runtime::health::Readiness;
@@ -67,6 +67,7 @@ pub struct Answer {
 pub fn auth() -> AuthConfig {
     AuthConfig {
         hs256_secret: Some(Secret::new("a secret of the tests, long enough")),
+        link_secret: Some(Secret::new("a secret of the tests for share links")),
         leeway_s: 0,
         ..AuthConfig::default()
     }
@@ -171,6 +172,7 @@ impl World {
             kafka: kafka.clone(),
             codec: codec.clone(),
             verifier: Verifier::new(&auth()).unwrap(),
+            link_signer: LinkSigner::new(&auth()).unwrap(),
             internal_key: Secret::new(INTERNAL_KEY),
             metrics: Metrics::install_once().unwrap(),
         };

@@ -70,9 +70,9 @@ pub struct SimulateArgs {
     /// Writes the report as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Writes each report that was acknowledged as being in the log: user,device,n
+    /// Writes each report that was sent, and what became of it, for `nearcast audit --ledger`; see docs/accounting.md
     #[arg(long, value_name = "FILE")]
-    pub acknowledged: Option<PathBuf>,
+    pub ledger: Option<PathBuf>,
 }
 
 /// A place of the command line. `Debug` leaves the coordinates out.
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!((args.trace.len(), args.speed, args.phones_per_trace), (2, 20.0, 4));
         let args = parse("--embedded --centre -90,180").unwrap();
         assert!(args.embedded && args.centre.0.lat_deg() == -90.0);
-        let args = parse("--ws ws://a/v1/ws --ws ws://b/v1/ws --acknowledged a.csv").unwrap();
+        let args = parse("--ws ws://a/v1/ws --ws ws://b/v1/ws --ledger a.ledger").unwrap();
         assert_eq!(args.ws, ["ws://a/v1/ws", "ws://b/v1/ws"]);
     }
 

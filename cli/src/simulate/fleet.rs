@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::clock::{Clock, until};
 use super::ledger::{Ledger, Progress, Told};
+use super::ledger_file::LedgerFile;
 use super::mover::Mover;
 use super::pace::Pace;
 use super::phone::{Common, Phone, Sign, Window};
@@ -79,6 +80,8 @@ pub(crate) struct Watchers {
     pub(crate) progress: watch::Sender<Progress>,
     /// Looks at this phone's list.
     pub(crate) window: Option<(u32, Window)>,
+    /// Keeps what is sent and acknowledged.
+    pub(crate) ledger: Option<Arc<LedgerFile>>,
 }
 
 /// Runs the phones to the end, or until `shutdown`, and reports.
@@ -105,6 +108,7 @@ pub(crate) async fn run(
         play: play.clone(),
         sabotage: play.sabotage.then(Sabotage::default),
         ledger,
+        file: watchers.ledger,
         quiet: quiet.clone(),
         end: end.clone(),
     });

@@ -8,6 +8,7 @@ use super::frames::Outcome;
 use super::latency::Latencies;
 use super::point::Point;
 use super::truth::{Fate, Micros};
+use crate::audit::ledger::Heard;
 
 /// What one phone tells, and when it happened.
 pub(crate) struct Told {
@@ -49,6 +50,27 @@ pub(crate) enum Event {
     Retired,
     /// Updates were dropped on purpose.
     Sabotaged { updates: u64 },
+}
+
+impl Event {
+    /// What it says of which report.
+    pub(crate) fn heard(&self) -> Option<(Heard, i64)> {
+        match self {
+            Self::Sent { n, .. } => Some((Heard::Sent, *n)),
+            Self::Answered { n, answer } => {
+                let heard = match answer {
+                    Answer::Accepted(Outcome::Published) => Heard::Published,
+                    Answer::Accepted(Outcome::Thinned) => Heard::Thinned,
+                    Answer::Accepted(Outcome::Stored) | Answer::AcceptedLate => Heard::Stored,
+                    Answer::Declined => Heard::Declined,
+                    Answer::Refused => Heard::Refused,
+                    Answer::Unknown => Heard::Unknown,
+                };
+                Some((heard, *n))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Who ended a connection.
@@ -128,10 +150,6 @@ pub(crate) struct Ledger {
     connected: Vec<bool>,
     /// When the server ended the phone's last connection, while there is no next one.
     lost_at: Vec<Option<Micros>>,
-    /// Of each phone, the reports acknowledged as published.
-    published: Vec<u64>,
-    /// Of each phone, the numbers of the reports acknowledged as being in the log, now or late.
-    in_log: Vec<Vec<i64>>,
 }
 
 impl Ledger {
@@ -143,8 +161,6 @@ impl Ledger {
             tally: Tally::default(),
             connected: vec![false; friends.len()],
             lost_at: vec![None; friends.len()],
-            published: vec![0; friends.len()],
-            in_log: vec![Vec::new(); friends.len()],
         }
     }
 
@@ -192,13 +208,9 @@ impl Ledger {
     }
 
     fn answered(&mut self, phone: u32, n: i64, answer: Answer, at: Micros) {
-        if matches!(answer, Answer::AcceptedLate | Answer::Accepted(Outcome::Published | Outcome::Stored)) {
-            self.in_log[phone as usize].push(n);
-        }
         let fate = match answer {
             Answer::Accepted(Outcome::Published) => {
                 self.tally.published += 1;
-                self.published[phone as usize] += 1;
                 Fate::Published(at)
             }
             Answer::Accepted(Outcome::Thinned) => {
@@ -264,16 +276,6 @@ impl Ledger {
     /// What was timed.
     pub(crate) fn latencies(&self) -> &Latencies {
         &self.latencies
-    }
-
-    /// Of each phone, the reports acknowledged as published.
-    pub(crate) fn published(&self) -> &[u64] {
-        &self.published
-    }
-
-    /// Of each phone, the numbers of the reports acknowledged as being in the log.
-    pub(crate) fn in_log(&self) -> &[Vec<i64>] {
-        &self.in_log
     }
 
     /// Where the run stands.
@@ -359,8 +361,6 @@ mod tests {
             tell(&mut ledger, 100, 1, Event::Answered { n, answer: Answer::AcceptedLate });
         }
         assert_eq!((ledger.tally().stored, ledger.tally().unacknowledged()), (3, 0));
-        assert_eq!(ledger.published(), [0, 1]);
-        assert_eq!(ledger.in_log(), [vec![], vec![0, 2, 3, 5]]);
         assert_eq!(ledger.latencies().stages().report_to_ack.samples, 1);
     }
 

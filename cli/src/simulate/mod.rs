@@ -6,6 +6,7 @@
 //! | `frames`, `view`, `outbox`, `sabotage` | a client written from docs/protocol.md | yes |
 //! | `truth`, `audit`, `finding`, `pace`, `latency`, `ledger`, `report` | what must be seen, what is seen, the sums | yes |
 //! | `trust`, `ws`, `http`, `target` | TLS, sockets, the REST API, services | no |
+//! | `ledger_file` | what was sent and acknowledged, for `nearcast audit` | no |
 //! | `phone`, `fleet`, `clock`, `console`, `run` | tasks, time, the terminal, all together | no |
 
 pub mod args;
@@ -20,6 +21,7 @@ pub(crate) mod graph;
 pub(crate) mod http;
 mod latency;
 pub(crate) mod ledger;
+mod ledger_file;
 pub(crate) mod movement;
 mod mover;
 mod outbox;

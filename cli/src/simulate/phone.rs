@@ -16,6 +16,7 @@ use super::faults::{Fault, Faults};
 use super::fleet::Play;
 use super::frames::{Bye, Fix, Hear, Outcome, Say, Welcome};
 use super::ledger::{Answer, By, Event, Listed, Told};
+use super::ledger_file::LedgerFile;
 use super::mover::Mover;
 use super::outbox::{Outbox, Verdict};
 use super::point::Point;
@@ -45,6 +46,8 @@ pub(crate) struct Common {
     pub(crate) play: Play,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) ledger: UnboundedSender<Told>,
+    /// What is sent and acknowledged is kept here too.
+    pub(crate) file: Option<Arc<LedgerFile>>,
     /// No new reports and no faults from here on.
     pub(crate) quiet: CancellationToken,
     /// Phones close their sockets and end.
@@ -385,7 +388,11 @@ impl Phone {
     }
 
     fn tell(&self, event: Event) {
+        let at = self.common.clock.now();
+        if let (Some(file), Some((heard, n))) = (&self.common.file, event.heard()) {
+            file.write(heard, self.index, n, at / 1_000);
+        }
         // The ledger outlives the phones; without it there is nobody to tell.
-        let _ = self.common.ledger.send(Told { phone: self.index, at: self.common.clock.now(), event });
+        let _ = self.common.ledger.send(Told { phone: self.index, at, event });
     }
 }

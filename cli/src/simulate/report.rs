@@ -101,12 +101,8 @@ pub(crate) struct Report {
     pub(crate) reports_per_s: f64,
     pub(crate) updates_per_s: f64,
     pub(crate) examples: Vec<Example>,
-    /// User ids by index, and the reports of each that were acknowledged as published.
+    /// User ids by index.
     pub(crate) users: Vec<String>,
-    pub(crate) published_by_user: Vec<u64>,
-    /// The numbers of those that were acknowledged as being in the log, now or late.
-    #[serde(skip)]
-    pub(crate) in_log_by_user: Vec<Vec<i64>>,
 }
 
 impl Report {
@@ -173,8 +169,6 @@ impl Report {
             updates_per_s: per_s(updates),
             examples: findings.examples.to_vec(),
             users: facts.users,
-            published_by_user: ledger.published().to_vec(),
-            in_log_by_user: ledger.in_log().to_vec(),
         }
     }
 

@@ -18,9 +18,10 @@ use super::fleet::{self, Cast, Play, Watchers};
 use super::graph::{self, Graph};
 use super::http::Api;
 use super::ledger::Progress;
+use super::ledger_file::LedgerFile;
 use super::movement::Walker;
 use super::mover::Mover;
-use super::phone::{Sign, device_of};
+use super::phone::Sign;
 use super::report::Report;
 use super::target::{self, Stage, Target};
 use super::traces::Trace;
@@ -54,9 +55,6 @@ pub async fn run(args: SimulateArgs, settings: Settings, metrics: Metrics, signa
     say(report.table().trim_end());
     if let Some(file) = &args.json {
         write(file, &report)?;
-    }
-    if let Some(file) = &args.acknowledged {
-        write_acknowledged(file, &report).with_context(|| format!("{} cannot be written", file.display()))?;
     }
     if report.passed() { Ok(()) } else { Err(anyhow!("the audit: {}", report.sentence()).into()) }
 }
@@ -92,10 +90,15 @@ async fn play(
         sabotage: args.sabotage,
         embedded: args.embedded,
     };
+    let ledger = args.ledger.as_deref().map(|file| LedgerFile::create(file, &cast.users)).transpose()?.map(Arc::new);
     let (progress, watched) = watch::channel(Progress::default());
     let telling = tokio::spawn(console::tell(watched));
-    let report = fleet::run(cast, &play, gateways, sign, Watchers { progress, window: None }, over).await;
+    let watchers = Watchers { progress, window: None, ledger: ledger.clone() };
+    let report = fleet::run(cast, &play, gateways, sign, watchers, over).await;
     telling.await.context("the progress could not be shown")?;
+    if let Some(ledger) = ledger {
+        ledger.end()?;
+    }
     report
 }
 
@@ -171,17 +174,6 @@ fn played_after(cast: &Cast) -> Option<Duration> {
 fn write(file: &Path, report: &Report) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(report)?;
     std::fs::write(file, json + "\n").with_context(|| format!("the report could not be written to {}", file.display()))
-}
-
-fn write_acknowledged(file: &Path, report: &Report) -> anyhow::Result<()> {
-    let mut rows = csv::Writer::from_path(file)?;
-    for (user, numbers) in report.users.iter().zip(&report.in_log_by_user) {
-        let device = device_of(user);
-        for n in numbers {
-            rows.serialize((user, &device, n))?;
-        }
-    }
-    Ok(rows.flush()?)
 }
 
 #[cfg(test)]

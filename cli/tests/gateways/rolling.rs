@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use crate::Plan;
 use crate::deployment::Deployment;
+use crate::run::account::{accepted, account};
 use crate::run::phones::Phones;
-use crate::run::records;
 
 /// What a gateway needs to end beyond the spread, on a machine that is busy: far less than its grace.
 const BEYOND_THE_SPREAD: Duration = Duration::from_secs(8);
 
 pub async fn play(deployment: &mut Deployment, plan: Plan) {
-    let acknowledged = tempfile::NamedTempFile::new().unwrap();
+    let ledger = tempfile::NamedTempFile::new().unwrap();
     let options = [
         format!("--ws=ws://{}/v1/ws", deployment.ws(0)),
         format!("--ws=ws://{}/v1/ws", deployment.ws(1)),
@@ -24,7 +24,7 @@ pub async fn play(deployment: &mut Deployment, plan: Plan) {
         // Whoever loses a socket loses it to a drain.
         "--drop-rate=0".to_owned(),
         "--seed=12".to_owned(),
-        format!("--acknowledged={}", acknowledged.path().display()),
+        format!("--ledger={}", ledger.path().display()),
     ];
     let phones = Phones::start(plan.phones, &options);
     let mut each = deployment.until_sessions(plan.phones).await;
@@ -54,8 +54,9 @@ pub async fn play(deployment: &mut Deployment, plan: Plan) {
     // Nothing went wrong but that each was told to go as often as it was drained.
     assert_eq!(report["errors"], serde_json::json!({ "drain": drained }));
     assert_eq!((&report["losses"], &report["reconnects"]), (&drained.into(), &drained.into()));
-    let acknowledged = records::acknowledged(acknowledged.path());
-    let count = records::account(&deployment.stack, &report, &acknowledged).await;
+    let account = account(&deployment.stack, ledger.path());
+    assert_eq!(account["ledger"]["sent"], report["reports_sent"]);
+    let count = accepted(&account);
     let away = &report["stages_ms"]["away"];
     let ms = |name: &str| away[name].as_f64().unwrap_or_default();
     println!(

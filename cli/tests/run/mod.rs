@@ -1,8 +1,11 @@
 //! Runs the real binary.
 #![allow(dead_code, clippy::print_stdout)]
 
+pub mod account;
+pub mod log;
 pub mod phones;
-pub mod records;
+pub mod socket;
+pub mod whole;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{BufRead, BufReader, Read};
@@ -69,7 +72,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(args: &[&str]) -> Self {
-        let mut child = nearcast(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::of(nearcast(args))
+    }
+
+    /// The same of a command with an environment of its own.
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (send, lines) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {

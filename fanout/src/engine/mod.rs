@@ -92,7 +92,7 @@ pub use out::{BATCH_BYTES, Batch, Outbox};
 pub use reset::PART_ENTRIES;
 pub use rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, rows};
 pub use saved::Copied;
-pub use session::{MAX_WATCHING, ResetCause};
+pub use session::ResetCause;
 pub use stats::Stats;
 
 /// What the engine decides by.
@@ -327,6 +327,7 @@ impl Engine {
             self.stats.records_invalid += 1;
             return false;
         };
+        self.stats.joined += 1;
         let known = self.slots.mode(slot).unwrap_or_default();
         let sharing = rule::reported_as(carried, &known, at.append_ms);
         self.slots.cold_mut(slot).set_report(&Report {

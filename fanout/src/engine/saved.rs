@@ -6,7 +6,7 @@
 //! offset on, and no record needs to bear being taken twice. That costs eight bytes a user while the replay lasts.
 
 use nearcast_geo::{Cell, CoarsePosition, Ecef, Position};
-use nearcast_schemas::event::{Mode, NO_SESSION};
+use nearcast_schemas::event::{MOST_WATCHING, Mode, NO_SESSION};
 use nearcast_schemas::ids::check_id;
 use nearcast_schemas::topics::partition_of;
 
@@ -16,7 +16,7 @@ use super::out::Outbox;
 use super::ownership::SupersededSession;
 use super::people::{Id, hash_of};
 use super::rows::{BadRow, Row, SavedCell, SavedReport, SavedSession, SavedSuperseded, SavedUser, append, rows};
-use super::session::{MAX_WATCHING, NO_GENERATION, ResetCause, Session, Sessions};
+use super::session::{NO_GENERATION, ResetCause, Session, Sessions};
 use super::{Engine, Stamp};
 
 /// Sessions are offsets below this.
@@ -237,7 +237,7 @@ impl Engine {
     fn restored_sessions(&mut self, row: &SavedUser<'_>, now_ms: i64) -> Result<Sessions, BadRow> {
         let fits = |hello: i64| (NO_SESSION..HIGHEST_SESSION).contains(&hello);
         let same = row.reporting.as_ref().is_none_or(|session| session.hello == row.latest);
-        if !fits(row.latest) || !same || row.watching.len() > MAX_WATCHING {
+        if !fits(row.latest) || !same || row.watching.len() > MOST_WATCHING {
             return Err(BadRow);
         }
         let oldest_ms = self.now_ms - self.settings.ttl_ms;

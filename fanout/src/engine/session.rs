@@ -2,9 +2,6 @@
 
 use nearcast_schemas::event::{NO_SESSION, Role};
 
-/// Watching and link sessions of one user; a newer one takes the place of the oldest.
-pub const MAX_WATCHING: usize = 3;
-
 /// The generation of a session that was never sent a view, and of a partition that was never owned.
 pub(super) const NO_GENERATION: u16 = 0;
 
@@ -84,7 +81,7 @@ impl Default for Sessions {
 impl Sessions {
     /// A record of `session` came, of whatever kind but a leave.
     pub(super) fn seen(&mut self, role: Role, session: Session) -> Turn {
-        if role == Role::Reporting { self.seen_reporting(session) } else { self.seen_watching(session) }
+        if role == Role::Reporting { self.seen_reporting(session) } else { self.seen_watching(role, session) }
     }
 
     fn seen_reporting(&mut self, session: Session) -> Turn {
@@ -105,7 +102,7 @@ impl Sessions {
         Turn { moves: true, appeared: true, replaced: self.reporting.replace(session), ignored: false }
     }
 
-    fn seen_watching(&mut self, session: Session) -> Turn {
+    fn seen_watching(&mut self, role: Role, session: Session) -> Turn {
         if let Some(known) = self.watching.iter_mut().find(|known| known.hello == session.hello) {
             known.seen_ms = session.seen_ms;
             return Turn::default();
@@ -116,7 +113,7 @@ impl Sessions {
             }
             return Turn { appeared: true, replaced: Some(std::mem::replace(known, session)), ..Turn::default() };
         }
-        if self.watching.len() < MAX_WATCHING {
+        if self.watching.len() < role.at_once() {
             self.watching.push(session);
             return Turn { appeared: true, ..Turn::default() };
         }
@@ -239,13 +236,23 @@ mod tests {
         for hello in [10, 20, 30] {
             assert!(sessions.seen(Role::Watching, session(hello, hello as i32)).appeared);
         }
-        let fourth = sessions.seen(Role::Link, session(40, 40));
+        let fourth = sessions.seen(Role::Watching, session(40, 40));
         assert_eq!(fourth.replaced.map(|old| old.handle), Some(10));
         assert!(!fourth.moves);
         assert_eq!(sessions.seen(Role::Watching, session(10, 10)), IGNORED);
         let mut left = handles(&sessions);
         left.sort_unstable();
         assert_eq!(left, [20, 30, 40]);
+    }
+
+    #[test]
+    fn twenty_look_through_one_link() {
+        let mut sessions = Sessions::default();
+        for hello in 1..=20 {
+            assert!(sessions.seen(Role::Link, session(hello, hello as i32)).replaced.is_none());
+        }
+        let next = sessions.seen(Role::Link, session(21, 21));
+        assert_eq!(next.replaced.map(|old| old.handle), Some(1));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Stats {
     pub records_stale: u64,
     /// Of those, that the restored copy knew already.
     pub records_saved: u64,
+    /// Of those, whose positions were joined.
+    pub joined: u64,
     /// Lists and deletions of lists taken.
     pub lists: u64,
     /// Of those, with a lower version than the known one.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use nearcast_schemas::delivery::{FriendPosition, RemovalReason, ResetEntry, Stranger};
+use nearcast_schemas::event::Role;
 use nearcast_schemas::refusal::{Refusal, Retry};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -74,6 +75,19 @@ pub enum RoleName {
     Reporting,
     /// Shows the same list.
     Watching,
+    /// Shows the one person of a share link.
+    Link,
+}
+
+impl RoleName {
+    /// In the client's words.
+    pub fn of(role: Role) -> Self {
+        match role {
+            Role::Reporting => Self::Reporting,
+            Role::Watching => Self::Watching,
+            Role::Link => Self::Link,
+        }
+    }
 }
 
 /// `welcome`.

@@ -10,12 +10,13 @@ use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use nearcast_gateway::run_on_both;
 use nearcast_ingest::MemoryCache;
-use nearcast_runtime::auth::{AuthConfig, Verifier};
+use nearcast_runtime::auth::{AuthConfig, LinkSigner, Verifier};
 use nearcast_runtime::clock::now_ms;
 use nearcast_runtime::embedded::Embedded;
 use nearcast_runtime::health::Readiness;
 use nearcast_runtime::kafka::Kafka;
 use nearcast_runtime::lifecycle::Shutdown;
+use nearcast_schemas::event::{LocationKind, Role};
 use nearcast_schemas::refusal::Refusal;
 use nearcast_schemas::topics::Topics;
 use serde_json::{Value, json};
@@ -58,6 +59,31 @@ async fn a_connection_lives_as_long_as_its_newest_token() {
     assert_eq!(phone.expect("authed").await, json!({"type": "authed", "expires_at": exp * 1_000, "re": "t1"}));
     phone.expect_bye("token_expired", Refusal::TokenExpired.row().close.unwrap()).await;
     assert!(now_ms() >= exp * 1_000, "it went on with the newer one");
+}
+
+#[tokio::test]
+async fn a_share_links_token_opens_a_session_that_takes_no_report() {
+    let mut world = World::start().await;
+    let links = LinkSigner::new(&auth()).unwrap().unwrap();
+    let exp = now_ms() / 1_000 + 60;
+    let mut page = connect(&world, &links.sign("link~x", exp).unwrap()).await;
+    let mut with_position = hello();
+    with_position["position"] = json!({"n": 1, "lat": 52.0, "lon": 13.0, "time": 3});
+    page.send(with_position).await;
+    page.expect_error("not_reporting").await;
+    page.send(json!({"type": "hello", "device": "d1"})).await;
+    let welcome = page.expect("welcome").await;
+    assert_eq!((&welcome["role"], &welcome["user"]), (&json!("link"), &json!("link~x")));
+    let asked = world.api.asked();
+    let asked = asked.last().unwrap();
+    assert_eq!((asked.user.as_str(), asked.role), ("link~x", Role::Link));
+    let said = world.log.next("link~x", LocationKind::Hello).await;
+    assert_eq!(said.event.route.unwrap().role, Role::Link);
+    // Nobody but the API signs for links, and it signs for nobody else.
+    for token in [token("link~x"), links.sign("alice", exp).unwrap()] {
+        let error = Phone::connect(world.addr, &token).await.err().unwrap();
+        assert!(matches!(&error, WsError::Http(answer) if answer.status() == 401), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -105,6 +105,7 @@ pub fn ingest_config() -> IngestConfig {
 pub fn auth() -> AuthConfig {
     AuthConfig {
         hs256_secret: Some(Secret::new("0123456789abcdef0123456789abcdef")),
+        link_secret: Some(Secret::new("fedcba9876543210fedcba9876543210")),
         leeway_s: 0,
         ..AuthConfig::default()
     }

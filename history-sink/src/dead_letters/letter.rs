@@ -4,6 +4,8 @@
 //! It has the original's append time as its own, so that the topic keeps it no longer than the log keeps the original; and
 //! in a header too, because its row is to have that time, whenever it is stored.
 
+use std::str::FromStr;
+
 use nearcast_schemas::ids::check_id;
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::FutureRecord;
@@ -36,6 +38,21 @@ pub struct Origin {
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}[{}]@{}", self.topic, self.partition, self.offset)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = || {
+            let (topic, rest) = text.rsplit_once('[')?;
+            let (partition, offset) = rest.split_once("]@")?;
+            let (partition, offset): (u32, u64) = (partition.parse().ok()?, offset.parse().ok()?);
+            let (partition, offset) = (i32::try_from(partition).ok()?, i64::try_from(offset).ok()?);
+            (!topic.is_empty()).then(|| Self { topic: topic.to_owned(), partition, offset })
+        };
+        parts().ok_or_else(|| "write it as TOPIC[PARTITION]@OFFSET".to_owned())
     }
 }
 
@@ -190,6 +207,15 @@ mod tests {
         let Some(Entry::Settled(origin)) = read(laid.settled("d", 0)) else { panic!("it is settled") };
         assert_eq!(origin, laid.origin);
         assert!(read(FutureRecord::to("d")).is_none(), "a record of somebody else");
+    }
+
+    #[test]
+    fn an_origin_is_read_as_it_is_shown() {
+        let origin = letter(None, None).origin;
+        assert_eq!(origin.to_string().parse(), Ok(origin));
+        for text in ["", "n.locations", "n.locations[3]", "n.locations[3]@", "[3]@4", "n[-3]@4", "n[3]@-4", "n[3]@+"] {
+            assert!(text.parse::<Origin>().is_err(), "{text}");
+        }
     }
 
     #[test]

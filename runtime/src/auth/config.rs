@@ -20,6 +20,9 @@ pub struct AuthConfig {
     pub rs256_public_key: Option<String>,
     /// P-256 public key in PEM; tokens may then be signed with ES256.
     pub es256_public_key: Option<String>,
+    /// Secret of at least 32 bytes by which the API signs the tokens of share links, and gateways check them. Without it
+    /// there are no share links.
+    pub link_secret: Option<Secret>,
     /// Where the issuer publishes its keys as a JWK Set; tokens may then be signed with RS256, ES256 or EdDSA by any of
     /// them. https, or http to this machine itself.
     pub jwks_url: Option<String>,
@@ -49,6 +52,7 @@ impl Default for AuthConfig {
             ed25519_private_key: None,
             rs256_public_key: None,
             es256_public_key: None,
+            link_secret: None,
             jwks_url: None,
             jwks_refresh_s: 300,
             jwks_pause_s: 30,
@@ -70,9 +74,12 @@ pub enum KeyError {
     /// No key at all.
     #[error("auth needs hs256_secret, ed25519_public_key, rs256_public_key, es256_public_key or jwks_url")]
     None,
-    /// The shared secret is too short.
-    #[error("auth.hs256_secret must have at least {SECRET_BYTES} bytes")]
-    Short,
+    /// A shared secret is too short.
+    #[error("auth.{0} must have at least {SECRET_BYTES} bytes")]
+    Short(&'static str),
+    /// Whoever may sign for share links could sign for users.
+    #[error("auth.link_secret must be another secret than auth.hs256_secret")]
+    Shared,
     /// Not a key of this kind in PEM.
     #[error("auth.{0} is not {1} in PEM")]
     Pem(&'static str, &'static str),
@@ -102,12 +109,15 @@ pub(super) fn given(text: Option<&String>) -> Option<&str> {
 }
 
 impl AuthConfig {
-    /// The shared secret.
+    /// The secret of users' tokens.
     pub(super) fn secret(&self) -> Result<Option<&[u8]>, KeyError> {
-        match self.hs256_secret.as_ref().map(Secret::expose).filter(|secret| !secret.is_empty()) {
-            Some(secret) if secret.len() < SECRET_BYTES => Err(KeyError::Short),
-            secret => Ok(secret.map(str::as_bytes)),
-        }
+        long_enough("hs256_secret", self.hs256_secret.as_ref())
+    }
+
+    /// The secret of share links' tokens.
+    pub(super) fn secret_of_links(&self) -> Result<Option<&[u8]>, KeyError> {
+        let secret = long_enough("link_secret", self.link_secret.as_ref())?;
+        if secret.is_some() && secret == self.secret()? { Err(KeyError::Shared) } else { Ok(secret) }
     }
 
     /// The address of the issuer's keys.
@@ -131,6 +141,13 @@ impl AuthConfig {
         within("jwks_max_age_s", "at least jwks_refresh_s", self.jwks_max_age_s >= self.jwks_refresh_s)?;
         within("leeway_s", "at most 300", self.leeway_s <= 300)?;
         within("max_life_s", "60 or more", self.max_life_s >= 60)
+    }
+}
+
+fn long_enough<'a>(name: &'static str, secret: Option<&'a Secret>) -> Result<Option<&'a [u8]>, KeyError> {
+    match secret.map(Secret::expose).filter(|secret| !secret.is_empty()) {
+        Some(secret) if secret.len() < SECRET_BYTES => Err(KeyError::Short(name)),
+        secret => Ok(secret.map(str::as_bytes)),
     }
 }
 

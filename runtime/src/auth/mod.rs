@@ -10,7 +10,7 @@ mod verify;
 pub use config::{AuthConfig, KeyError};
 pub use fetch::Keeper;
 pub use jwks::KeySet;
-pub use sign::Signer;
+pub use sign::{LinkSigner, Signer};
 pub use verify::Verifier;
 
 /// What a valid token says. The token itself is not kept.
@@ -18,6 +18,8 @@ pub use verify::Verifier;
 pub struct Claims {
     /// Who; 1 byte at least. Whether it is a user id is for the caller to check.
     pub sub: String,
+    /// Whether the API signed it for who holds a share link: `sub` is the link then, and no user.
+    pub of_link: bool,
     /// Until when, in seconds since the epoch.
     pub exp: i64,
     /// Until when it is taken: `exp` and the leeway, in ms since the epoch.
@@ -65,6 +67,9 @@ pub enum AuthError {
     #[error("no subject")]
     Subject,
 }
+
+/// What the tokens of share links name as their key, and whom they are for.
+const LINKS: &str = "nearcast-links";
 
 /// Names of a query's parameters that carry tokens elsewhere. Here none may: addresses are logged on their way.
 const IN_QUERY: [&str; 4] = ["token", "access_token", "id_token", "bearer"];

@@ -1,4 +1,4 @@
-//! Signing, for `nearcast token` and tests.
+//! Signing: for `nearcast token` and tests, and for share links.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde::Serialize;
 
+use super::LINKS;
 use super::config::{AuthConfig, KeyError, given};
 use crate::{Secret, clock};
 
@@ -80,5 +81,38 @@ impl Signer {
             scope: scopes.join(" "),
         };
         encode(&Header::new(self.algorithm), &payload, &self.key).map_err(|_| KeyError::Sign)
+    }
+}
+
+/// Signs the tokens of share links. Clones are the same.
+#[derive(Clone)]
+pub struct LinkSigner {
+    key: EncodingKey,
+}
+
+impl fmt::Debug for LinkSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LinkSigner").finish_non_exhaustive()
+    }
+}
+
+impl LinkSigner {
+    /// None where the deployment has no share links.
+    ///
+    /// # Errors
+    /// When the secret cannot be used.
+    pub fn new(config: &AuthConfig) -> Result<Option<Self>, KeyError> {
+        Ok(config.secret_of_links()?.map(|secret| Self { key: EncodingKey::from_secret(secret) }))
+    }
+
+    /// A token for who holds the link `viewer`, from now until `exp`, in seconds since the epoch.
+    ///
+    /// # Errors
+    /// [`KeyError::Sign`], which no well-formed key causes.
+    pub fn sign(&self, viewer: &str, exp: i64) -> Result<String, KeyError> {
+        let header = Header { kid: Some(LINKS.to_owned()), ..Header::new(Algorithm::HS256) };
+        let iat = clock::now_ms() / 1_000;
+        let payload = Signed { sub: viewer, aud: LINKS, iss: None, iat, exp, scope: String::new() };
+        encode(&header, &payload, &self.key).map_err(|_| KeyError::Sign)
     }
 }

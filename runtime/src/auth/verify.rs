@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::config::{AuthConfig, KeyError, given};
 use super::fetch::{Issuer, Keeper};
-use super::{AuthError, Claims};
+use super::{AuthError, Claims, LINKS};
 use crate::clock;
 use crate::health::Readiness;
 
@@ -23,6 +23,8 @@ struct Keys {
     // One row an algorithm, so that a token of one is never checked with the key of another.
     by_algorithm: [Row; 4],
     issuer: Option<Arc<Issuer>>,
+    /// For the tokens of share links.
+    links: Option<(DecodingKey, Validation)>,
     leeway_s: i64,
     max_life_s: i64,
 }
@@ -95,10 +97,15 @@ impl Verifier {
             None if alone => return Err(KeyError::None),
             None => None,
         };
+        let links = config.secret_of_links()?.map(|secret| {
+            let of_links = AuthConfig { audience: LINKS.to_owned(), issuer: None, ..config.clone() };
+            (DecodingKey::from_secret(secret), validation(&of_links, Algorithm::HS256))
+        });
         Ok(Self {
             inner: Arc::new(Keys {
                 by_algorithm,
                 issuer,
+                links,
                 leeway_s: i64::try_from(config.leeway_s).unwrap_or(i64::MAX),
                 max_life_s: config.max_life_s.into(),
             }),
@@ -144,6 +151,9 @@ impl Verifier {
             return Err(AuthError::Missing);
         }
         let header = decode_header(token).map_err(|_| AuthError::Malformed)?;
+        if header.kid.as_deref() == Some(LINKS) {
+            return self.check_of_link(token);
+        }
         let row = self.inner.by_algorithm.iter().find(|row| row.algorithm == header.alg);
         let row = row.ok_or(AuthError::Malformed)?;
         let issuer = self.inner.issuer.as_ref().filter(|_| row.published);
@@ -158,7 +168,7 @@ impl Verifier {
         let mut verdict = AuthError::Malformed;
         for key in published.chain(&row.key) {
             match decode::<Payload>(token, key, &row.validation) {
-                Ok(data) => return self.claims(data.claims),
+                Ok(data) => return self.claims(data.claims, false),
                 Err(error) => verdict = AuthError::from_kind(error.kind()),
             }
             // The others follow from the payload, and this key has signed it.
@@ -169,7 +179,16 @@ impl Verifier {
         Err(if unknown { AuthError::Key } else { verdict })
     }
 
-    fn claims(&self, payload: Payload) -> Result<Claims, AuthError> {
+    /// Checks a token by the secret of share links alone, which no user's token is checked by.
+    fn check_of_link(&self, token: &str) -> Result<Claims, AuthError> {
+        let (key, validation) = self.inner.links.as_ref().ok_or(AuthError::Malformed)?;
+        match decode::<Payload>(token, key, validation) {
+            Ok(data) => self.claims(data.claims, true),
+            Err(error) => Err(AuthError::from_kind(error.kind())),
+        }
+    }
+
+    fn claims(&self, payload: Payload, of_link: bool) -> Result<Claims, AuthError> {
         let Keys { leeway_s, max_life_s, .. } = *self.inner;
         let sub = match payload.sub {
             Some(serde_json::Value::String(sub)) if !sub.is_empty() => sub,
@@ -187,7 +206,7 @@ impl Verifier {
         }
         let until_ms = exp.saturating_add(leeway_s).saturating_mul(1_000);
         let words = payload.scope.iter().flat_map(|scope| scope.split_ascii_whitespace()).map(str::to_owned);
-        Ok(Claims { sub, exp, until_ms, iat, scope: words.chain(payload.scp).collect() })
+        Ok(Claims { sub, of_link, exp, until_ms, iat, scope: words.chain(payload.scp).collect() })
     }
 
     /// Checks the value of an `Authorization` header.

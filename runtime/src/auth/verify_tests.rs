@@ -11,7 +11,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 
 use super::*;
 use crate::Secret;
-use crate::auth::Signer;
+use crate::auth::{LinkSigner, Signer};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -73,6 +73,35 @@ fn another_key_is_refused() {
     let last = changed.len() - 10;
     changed[last] = if changed[last] == b'A' { b'B' } else { b'A' };
     check(&hs256(SECRET), &String::from_utf8(changed).unwrap(), Err(AuthError::Signature));
+}
+
+#[test]
+fn a_share_links_token_is_checked_by_the_secret_of_links_alone() {
+    const LINKS_SECRET: &str = "fedcba9876543210fedcba9876543210";
+    let config = AuthConfig { link_secret: Some(Secret::new(LINKS_SECRET)), ..hs256(SECRET) };
+    let signer = LinkSigner::new(&config).unwrap().unwrap();
+    let token = signer.sign("link~1", in_s(60)).unwrap();
+    let claims = Verifier::new(&config).unwrap().check(&token).unwrap();
+    assert_eq!((claims.sub.as_str(), claims.of_link), ("link~1", true));
+    assert!(!Verifier::new(&config).unwrap().check(&self::token(&config)).unwrap().of_link);
+    check(&config, &signer.sign("link~1", in_s(-60)).unwrap(), Err(AuthError::Expired));
+    check(&hs256(SECRET), &token, Err(AuthError::Malformed));
+    let other = AuthConfig { link_secret: Some(Secret::new("another secret of 32 bytes or more")), ..hs256(SECRET) };
+    check(&other, &token, Err(AuthError::Signature));
+    // Neither secret signs for the other.
+    let named = |kid: Option<&str>, aud: &str, secret: &str| {
+        let header = Header { kid: kid.map(str::to_owned), ..Header::new(Algorithm::HS256) };
+        let payload = json!({"sub": "alice", "aud": aud, "exp": in_s(60)});
+        encode(&header, &payload, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
+    };
+    check(&config, &named(Some(LINKS), LINKS, SECRET), Err(AuthError::Signature));
+    check(&config, &named(None, "nearcast", LINKS_SECRET), Err(AuthError::Signature));
+    check(&config, &named(Some(LINKS), "nearcast", LINKS_SECRET), Err(AuthError::Audience));
+    check(&config, &named(None, LINKS, SECRET), Err(AuthError::Audience));
+    // No secret, no links; the same secret, no service.
+    assert!(LinkSigner::new(&hs256(SECRET)).unwrap().is_none());
+    let same = AuthConfig { link_secret: Some(Secret::new(SECRET)), ..hs256(SECRET) };
+    assert!(matches!(Verifier::new(&same), Err(KeyError::Shared)));
 }
 
 #[test]
@@ -152,8 +181,8 @@ fn keys_that_cannot_be_used_are_named() {
     let none = AuthConfig { hs256_secret: None, ..hs256("") };
     assert!(matches!(Verifier::new(&none), Err(KeyError::None)));
     assert!(matches!(Signer::new(&none), Err(KeyError::NoSigner)));
-    assert!(matches!(Verifier::new(&hs256("short")), Err(KeyError::Short)));
-    assert!(matches!(Signer::new(&hs256("short")), Err(KeyError::Short)));
+    assert!(matches!(Verifier::new(&hs256("short")), Err(KeyError::Short("hs256_secret"))));
+    assert!(matches!(Signer::new(&hs256("short")), Err(KeyError::Short("hs256_secret"))));
     let pem = AuthConfig { ed25519_public_key: Some("no key".to_owned()), ..none.clone() };
     assert_eq!(
         Verifier::new(&pem).unwrap_err().to_string(),
