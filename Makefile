@@ -87,8 +87,10 @@ bench-gateway: setup ## What a connection costs the gateway, beside an echo serv
 bench-sink: setup ## What the history sink stores in a second, beside the driver alone; BENCH=backlog for one case
 	@$(LOCAL)/with-stack.sh cargo bench -p nearcast-history-sink --bench sink -- $(BENCH)
 
-chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
-	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long
+chaos: setup ## Every fault on a cluster of its own, then workers killed and gateways restarted, under audited phones; FAULTS=sigstop for some
+	@$(LOCAL)/setup.sh cluster
+	ulimit -n $$(ulimit -Hn) && cargo test -p nearcast --test chaos -- --long $(FAULTS)
+	$(if $(FAULTS),,@$(LOCAL)/with-stack.sh cargo test -p nearcast --test takeovers --test gateways -- --long)
 
 fuzz: ## Every target for FUZZ_SECONDS (600); FUZZ=records for one of them
 	@$(LOCAL)/setup.sh fuzz

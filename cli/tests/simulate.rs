@@ -1,12 +1,16 @@
 //! `simulate` and `demo` in embedded mode: the whole way in one process, without any server; and over TLS.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[allow(dead_code)]
+#[path = "chaos/felt.rs"]
+mod felt;
 mod run;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use felt::{Felt, Recovery};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use run::{Running, bad, free, nearcast, said, strs, until_body};
 use rustls::ServerConfig;
@@ -40,7 +44,12 @@ fn count(report: &Value, field: &str) -> u64 {
 
 #[test]
 fn phones_that_drop_their_sockets_see_what_they_must() {
-    let (said, report) = simulate("--phones 40 --friends 10 --duration 20s --seed 42 --drop-rate 1 --report-every 2s");
+    let (ledger, timeline) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let (said, report) = simulate(&format!(
+        "--phones 40 --friends 10 --duration 20s --seed 42 --drop-rate 1 --report-every 2s --ledger {} --timeline {}",
+        ledger.path().display(),
+        timeline.path().display()
+    ));
     assert_eq!(said.code, 0, "{}{}", said.out, said.err);
     for field in ["missing", "wrong", "stale", "distances_off", "digest_mismatches", "reports_unacknowledged"] {
         assert_eq!(count(&report, field), 0, "{field}: {}", said.out);
@@ -53,6 +62,35 @@ fn phones_that_drop_their_sockets_see_what_they_must() {
     }
     assert!(report["latency_ms"]["p99"].as_f64().unwrap() > 0.0, "{}", said.out);
     assert!(said.out.contains("clean"), "{}", said.out);
+    let read = |file: &tempfile::NamedTempFile| std::fs::read_to_string(file.path()).unwrap();
+    let felt = Felt::of(&read(&timeline), &read(&ledger));
+    assert!(felt.is_complete(40) && felt.wrong_at_last() == 0);
+}
+
+#[test]
+fn a_fault_is_felt_until_nobody_waits() {
+    let moment = |at_ms: i64, away: usize, wrong: usize| {
+        format!("{{\"at_ms\":{at_ms},\"connected\":2,\"away\":{away},\"wrong\":{wrong}}}\n")
+    };
+    let check = |timeline: &str, ledger: &str, fault_s, healing_s| {
+        let felt = Felt::of(timeline, ledger);
+        assert_eq!(felt.recovery(10_000, 30_000), Recovery { fault_s, healing_s }, "{timeline}{ledger}");
+    };
+    let last = moment(60_000, 0, 0);
+    check(&last, "", None, None);
+    check(&last, "sent 0 1 11000\npublished 0 1 13000\n", None, None);
+    check(&last, "sent 0 1 11000\npublished 0 1 13001\n", Some(3.001), None);
+    // Before the fault is no matter of it.
+    check(&(moment(9_000, 1, 0) + &last), "sent 0 1 2000\nstored 0 1 8000\n", None, None);
+    // What goes on through the healing is the fault's, and what begins afterwards the healing's.
+    let through: String = (0..100).map(|tick| moment(12_000 + 250 * tick, 0, 1)).collect();
+    check(&(through.clone() + &last), "", Some(26.75), None);
+    let again = through + &moment(38_500, 1, 0) + &last;
+    check(&again, "", Some(26.75), Some(8.5));
+    // A report without an answer is waited for until the last moment; a line that is not whole is none.
+    let felt = Felt::of(&last, "sent 1 7 31000\nunknown 1 7 32000\npublished 1 7 330");
+    assert_eq!((felt.longest_wait_s(10_000), felt.quiet_ms(), felt.wrong_at_last()), (29.0, 0, 0));
+    assert_eq!(felt.recovery(10_000, 30_000), Recovery { fault_s: None, healing_s: Some(30.0) });
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #   cluster.sh drain gateway|api ORDINAL    ends it as a rollout does: its clients are told to go elsewhere
 #   cluster.sh remove gateway|api ORDINAL   drains it, and the balancer forgets it
 #   cluster.sh kill SERVICE ORDINAL         ends it by SIGKILL; `up` starts it again
+#   cluster.sh start|stop|pid PART [N]      one process: kafka, redis, gateway, api, fanout, history-sink N, cassandra, haproxy
 set -euo pipefail
 # shellcheck source=infra/local/where.sh
 source "$(dirname "$0")/../local/where.sh"
@@ -143,9 +144,13 @@ case ${1:-} in
     ;;
   status | logs) everything | in_turn "$1" ;;
   add | drain | remove) lock && member_verb "$@" ;;
+  # Without the lock: one process does not wait for another.
+  start) one "${@:2}" up ;;
+  stop) one "${@:2}" down ;;
+  pid) one "${@:2}" running ;;
   kill) "$cluster/nearcast.sh" "${2:?service}" "${3:?ordinal}" kill ;;
   *)
-    sed -n '3,7s/^# *//p' "$0" >&2
+    sed -n '3,8s/^# *//p' "$0" >&2
     exit 2
     ;;
 esac

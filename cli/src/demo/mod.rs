@@ -80,7 +80,7 @@ pub async fn run(args: DemoArgs, settings: Settings, metrics: Metrics, signals: 
             sabotage: false,
             embedded: true,
         };
-        let watchers = Watchers { progress, window: Some((watched as u32, window)), ledger: None };
+        let watchers = Watchers { progress, window: Some((watched as u32, window)), ledger: None, timeline: None };
         let fleet = fleet::run(cast, &play, gateways, sign, watchers, &over);
         let show = show(&mut scene, steps, changes, &metrics, &over);
         let (report, shown) = tokio::join!(fleet, show);

@@ -73,6 +73,10 @@ pub struct SimulateArgs {
     /// Writes each report that was sent, and what became of it, for `nearcast audit --ledger`; see docs/accounting.md
     #[arg(long, value_name = "FILE")]
     pub ledger: Option<PathBuf>,
+    /// Writes how the phones fare four times a second, a line of JSON each: how many are connected, are away, and how many
+    /// entries of their lists are wrong, for longer than two seconds
+    #[arg(long, value_name = "FILE")]
+    pub timeline: Option<PathBuf>,
 }
 
 /// A place of the command line. `Debug` leaves the coordinates out.

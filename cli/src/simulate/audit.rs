@@ -182,21 +182,45 @@ impl Audit {
         own.places.iter().any(|&(_, mine)| (straight_line_m(mine, position) - metres).abs() <= DISTANCE_OFF_M)
     }
 
+    /// How many entries of lists are wrong now by another slack than that of the inspections. Counts nothing.
+    pub(crate) fn wrong_now(&mut self, now: Micros, slack: Micros) -> usize {
+        if !self.believe(now, slack) {
+            return 0;
+        }
+        let of_view = |(viewer, view): (usize, &View)| {
+            let Some((session, excused)) = view.judged_by(now, slack) else { return 0 };
+            let wrong = |&&friend: &&u32| {
+                let theirs = &self.beliefs[friend as usize];
+                let must = must_see(&self.beliefs[viewer], theirs, session.terms.radius_m);
+                found(must, view.shown.get(&friend), theirs, excused).is_some()
+            };
+            let strangers = view.shown.keys().filter(|friend| !view.friends.contains(friend));
+            view.friends.iter().filter(wrong).count() + strangers.count()
+        };
+        self.views.iter().enumerate().map(of_view).sum()
+    }
+
+    /// Puts down what may be believed of everybody. Not while nobody was ever welcomed.
+    fn believe(&mut self, now: Micros, slack: Micros) -> bool {
+        let session = self.views.iter().find_map(|view| view.session.as_ref());
+        let Some(ttl) = session.map(|session| session.terms.ttl) else { return false };
+        for (track, beliefs) in self.tracks.iter().zip(&mut self.beliefs) {
+            track.beliefs(now, slack, ttl, beliefs);
+        }
+        true
+    }
+
     /// Compares every phone's list with what it must be, and counts the time since the last inspection by the result.
     /// `slack` is how long a change may take to be seen.
     pub(crate) fn inspect(&mut self, now: Micros, slack: Micros) {
         let lasted = self.last.map_or(0, |last| now - last);
         self.last = Some(now);
-        let Some(ttl) = self.views.iter().find_map(|view| view.session.as_ref()).map(|s| s.terms.ttl) else { return };
-        for (track, beliefs) in self.tracks.iter().zip(&mut self.beliefs) {
-            track.beliefs(now, slack, ttl, beliefs);
+        if !self.believe(now, slack) {
+            return;
         }
         for (viewer, view) in self.views.iter_mut().enumerate() {
-            let Some(session) = &view.session else { continue };
-            if now - session.welcomed <= slack {
-                continue;
-            }
-            let excused = session.partial.is_some_and(|since| now - since <= slack);
+            let Some((session, excused)) = view.judged_by(now, slack) else { continue };
+            let (radius_m, welcomed) = (session.terms.radius_m, session.welcomed);
             let mine = &self.beliefs[viewer];
             let mut report = |friend: u32, found: Option<Finding>| {
                 let Some(finding) = found else {
@@ -214,7 +238,7 @@ impl Audit {
                         apart_m: self.beliefs.get(friend as usize).and_then(|theirs| apart_m(mine, theirs)),
                         friend_sent_s: since(self.tracks.get(friend as usize)),
                         viewer_sent_s: since(self.tracks.get(viewer)),
-                        welcomed_s: seconds(now - session.welcomed),
+                        welcomed_s: seconds(now - welcomed),
                     });
                 }
             };
@@ -224,17 +248,9 @@ impl Audit {
                 let theirs = &self.beliefs[friend as usize];
                 let shown = view.shown.get(&friend);
                 known += usize::from(shown.is_some());
-                let must = must_see(mine, theirs, session.terms.radius_m);
+                let must = must_see(mine, theirs, radius_m);
                 in_range += i64::from(must == Must::See);
-                report(
-                    friend,
-                    match (must, shown) {
-                        (Must::See, None) if !excused => Some(Finding::Missing),
-                        (Must::NotSee, Some(_)) => Some(Finding::Wrong),
-                        (_, Some(&point)) if !theirs.has(point) => Some(Finding::Stale),
-                        _ => None,
-                    },
-                );
+                report(friend, found(must, shown, theirs, excused));
             }
             if known < view.shown.len() {
                 for &friend in view.shown.keys().filter(|friend| !view.friends.contains(friend)) {
@@ -243,6 +259,24 @@ impl Audit {
             }
             self.findings.judged(lasted * view.friends.len() as i64, lasted * in_range);
         }
+    }
+}
+
+impl View {
+    /// The session, once its list may be judged, and whether entries may be missing because parts are to come.
+    fn judged_by(&self, now: Micros, slack: Micros) -> Option<(&Session, bool)> {
+        let session = self.session.as_ref().filter(|session| now - session.welcomed > slack)?;
+        Some((session, session.partial.is_some_and(|since| now - since <= slack)))
+    }
+}
+
+/// What is wrong with one entry.
+fn found(must: Must, shown: Option<&Point>, theirs: &Beliefs, excused: bool) -> Option<Finding> {
+    match (must, shown) {
+        (Must::See, None) if !excused => Some(Finding::Missing),
+        (Must::NotSee, Some(_)) => Some(Finding::Wrong),
+        (_, Some(&point)) if !theirs.has(point) => Some(Finding::Stale),
+        _ => None,
     }
 }
 

@@ -18,6 +18,7 @@ use super::pace::Pace;
 use super::phone::{Common, Phone, Sign, Window};
 use super::report::{Facts, Report};
 use super::sabotage::Sabotage;
+use super::timeline::Timeline;
 use super::truth::Micros;
 use super::ws::Address;
 
@@ -82,6 +83,8 @@ pub(crate) struct Watchers {
     pub(crate) window: Option<(u32, Window)>,
     /// Keeps what is sent and acknowledged.
     pub(crate) ledger: Option<Arc<LedgerFile>>,
+    /// Is told how phones fare.
+    pub(crate) timeline: Option<Timeline>,
 }
 
 /// Runs the phones to the end, or until `shutdown`, and reports.
@@ -116,7 +119,8 @@ pub(crate) async fn run(
     let complete_s = cast.complete_s();
     let progress = watchers.progress.subscribe();
     let slack = play.slack.as_micros() as Micros;
-    let auditor = tokio::spawn(audit(Ledger::new(&cast.friends), slack, clock, told, watchers.progress));
+    let auditor =
+        tokio::spawn(audit(Ledger::new(&cast.friends), slack, clock, told, watchers.progress, watchers.timeline));
     let mut phones = JoinSet::new();
     for ((index, user), mover) in (0..).zip(cast.users.iter().cloned()).zip(cast.movers) {
         let window = watchers.window.as_ref().filter(|(of, _)| *of == index).map(|(_, window)| window.clone());
@@ -153,7 +157,7 @@ pub(crate) async fn run(
         Err(_) => phones.abort_all(),
     }
     while phones.join_next().await.is_some() {}
-    let (ledger, pace) = auditor.await.context("the audit failed")?;
+    let (ledger, pace) = auditor.await.context("the audit failed")??;
     let facts = Facts {
         run: cast.run,
         seed: play.seed,
@@ -174,7 +178,8 @@ async fn audit(
     clock: Clock,
     mut told: mpsc::UnboundedReceiver<Told>,
     progress: watch::Sender<Progress>,
-) -> (Ledger, Pace) {
+    mut timeline: Option<Timeline>,
+) -> anyhow::Result<(Ledger, Pace)> {
     let mut pace = Pace::new(INSPECT_EVERY.as_micros() as Micros, slack);
     let mut ticks = interval(INSPECT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -184,7 +189,7 @@ async fn audit(
         tokio::select! {
             count = told.recv_many(&mut batch, AT_ONCE) => {
                 if count == 0 {
-                    return (ledger, pace);
+                    return Ok((ledger, pace));
                 }
                 batch.drain(..).for_each(|told| ledger.take(told));
             }
@@ -194,7 +199,11 @@ async fn audit(
                 while let Ok(told) = told.try_recv() {
                     ledger.take(told);
                 }
-                ledger.inspect(now, pace.tick(now));
+                let wide = pace.tick(now);
+                ledger.inspect(now, wide);
+                if let Some(timeline) = &mut timeline {
+                    timeline.write(&ledger.moment(now, Timeline::SLACK + wide - slack))?;
+                }
                 if Instant::now() >= tell_at {
                     tell_at += TELL_EVERY;
                     progress.send_replace(ledger.progress(clock.elapsed()));

@@ -201,7 +201,7 @@ async fn run_against(defect: Defect, sabotage: bool, drop_rate: f64) -> Report {
     };
     let sign: Sign = Arc::new(|_: &str| Ok("token".to_owned()));
     let (progress, _watched) = watch::channel(Progress::default());
-    let watchers = Watchers { progress, window: None, ledger: None };
+    let watchers = Watchers { progress, window: None, ledger: None, timeline: None };
     run(cast, &play, vec![address], sign, watchers, &Shutdown::new()).await.unwrap()
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::audit::{Audit, Change, Terms};
 use super::finding::{Findings, seconds};
 use super::frames::Outcome;
@@ -150,6 +152,8 @@ pub(crate) struct Ledger {
     connected: Vec<bool>,
     /// When the server ended the phone's last connection, while there is no next one.
     lost_at: Vec<Option<Micros>>,
+    /// Since when the phone has wanted a session and had none.
+    without: Vec<Option<Micros>>,
 }
 
 impl Ledger {
@@ -161,6 +165,7 @@ impl Ledger {
             tally: Tally::default(),
             connected: vec![false; friends.len()],
             lost_at: vec![None; friends.len()],
+            without: vec![None; friends.len()],
         }
     }
 
@@ -176,6 +181,7 @@ impl Ledger {
             Event::Welcomed { terms, took } => {
                 self.tally.connects += 1;
                 self.connected[phone as usize] = true;
+                self.without[phone as usize] = None;
                 self.latencies.connect_to_welcome.note(took);
                 if let Some(lost_at) = self.lost_at[phone as usize].take() {
                     self.latencies.away.note(at - lost_at);
@@ -199,10 +205,19 @@ impl Ledger {
                 self.tally.losses += u64::from(by == By::Server);
                 self.connected[phone as usize] = false;
                 self.lost_at[phone as usize] = (by == By::Server).then_some(at);
+                self.without[phone as usize] = (by != By::End).then_some(at);
                 self.audit.lost(phone);
             }
-            Event::Failed { code } => *self.tally.errors.entry(code).or_default() += 1,
-            Event::Retired => self.tally.retired += 1,
+            Event::Failed { code } => {
+                *self.tally.errors.entry(code).or_default() += 1;
+                if !self.connected[phone as usize] {
+                    self.without[phone as usize].get_or_insert(at);
+                }
+            }
+            Event::Retired => {
+                self.tally.retired += 1;
+                self.without[phone as usize] = None;
+            }
             Event::Sabotaged { updates } => self.tally.sabotaged += updates,
         }
     }
@@ -263,6 +278,16 @@ impl Ledger {
         self.audit.inspect(now, slack);
     }
 
+    /// How phones fare at this moment, where whatever takes longer than `slack` is felt.
+    pub(crate) fn moment(&mut self, now: Micros, slack: Micros) -> Moment {
+        Moment {
+            at_ms: now / 1_000,
+            connected: self.connected.iter().filter(|&&connected| connected).count(),
+            away: self.without.iter().flatten().filter(|&&since| now - since > slack).count(),
+            wrong: self.audit.wrong_now(now, slack),
+        }
+    }
+
     /// What the audit found.
     pub(crate) fn findings(&self) -> &Findings {
         self.audit.findings()
@@ -300,6 +325,19 @@ impl Ledger {
             clean: findings.is_clean(),
         }
     }
+}
+
+/// How phones fare at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Moment {
+    /// ms since the epoch.
+    pub(crate) at_ms: i64,
+    /// Phones with a session.
+    pub(crate) connected: usize,
+    /// Phones that have wanted one and had none for longer than the slack.
+    pub(crate) away: usize,
+    /// Entries of lists that have been missing, wrong or stale for longer than the slack.
+    pub(crate) wrong: usize,
 }
 
 /// Where a run stands.
@@ -389,6 +427,33 @@ mod tests {
         tell(&mut ledger, 8_000, 0, put(Point::of_degrees(5.0, 5.0), false));
         let tally = ledger.tally();
         assert_eq!((tally.upserts, tally.removals, tally.resets, tally.unrecognised), (5, 1, 1, 1));
+    }
+
+    #[test]
+    fn a_moment_says_who_is_away_and_what_is_wrong() {
+        let mut ledger = Ledger::new(&[vec![1], vec![0]]);
+        let check = |ledger: &mut Ledger, at_ms: i64, connected, away, wrong| {
+            let moment = ledger.moment(at_ms * 1_000, 2_000_000);
+            assert_eq!(moment, Moment { at_ms, connected, away, wrong });
+        };
+        check(&mut ledger, 0, 0, 0, 0);
+        for phone in 0..2 {
+            let point = Point::of_degrees(0.0, 0.001 * f64::from(phone));
+            tell(&mut ledger, 0, phone, Event::Welcomed { terms: TERMS, took: 5 });
+            tell(&mut ledger, 0, phone, Event::Sent { n: 1, point, hello: true });
+            tell(&mut ledger, 0, phone, Event::Answered { n: 1, answer: Answer::Accepted(Outcome::Published) });
+        }
+        tell(&mut ledger, 0, 0, put(Point::of_degrees(0.0, 0.001), true));
+        check(&mut ledger, 1_000, 2, 0, 0);
+        check(&mut ledger, 3_000, 2, 0, 1);
+        tell(&mut ledger, 4_000_000, 1, Event::Lost { by: By::Server });
+        check(&mut ledger, 5_000, 1, 0, 0);
+        tell(&mut ledger, 5_500_000, 1, Event::Failed { code: "refused".to_owned() });
+        check(&mut ledger, 6_500, 1, 1, 0);
+        tell(&mut ledger, 7_000_000, 1, Event::Welcomed { terms: TERMS, took: 5 });
+        tell(&mut ledger, 7_000_000, 0, Event::Lost { by: By::End });
+        check(&mut ledger, 9_000, 1, 0, 0);
+        assert_eq!(ledger.findings().wrong_seconds(), 0.0, "a moment counts nothing");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! | `truth`, `audit`, `finding`, `pace`, `latency`, `ledger`, `report` | what must be seen, what is seen, the sums | yes |
 //! | `trust`, `ws`, `http`, `target` | TLS, sockets, the REST API, services | no |
 //! | `ledger_file` | what was sent and acknowledged, for `nearcast audit` | no |
+//! | `timeline` | how phones fare, moment by moment | no |
 //! | `phone`, `fleet`, `clock`, `console`, `run` | tasks, time, the terminal, all together | no |
 
 pub mod args;
@@ -32,6 +33,7 @@ mod report;
 pub(crate) mod run;
 mod sabotage;
 pub(crate) mod target;
+mod timeline;
 mod traces;
 pub(crate) mod trust;
 mod truth;

@@ -24,6 +24,7 @@ use super::mover::Mover;
 use super::phone::Sign;
 use super::report::Report;
 use super::target::{self, Stage, Target};
+use super::timeline::Timeline;
 use super::traces::Trace;
 use super::trust;
 use super::ws::Address;
@@ -91,9 +92,10 @@ async fn play(
         embedded: args.embedded,
     };
     let ledger = args.ledger.as_deref().map(|file| LedgerFile::create(file, &cast.users)).transpose()?.map(Arc::new);
+    let timeline = args.timeline.as_deref().map(Timeline::create).transpose()?;
     let (progress, watched) = watch::channel(Progress::default());
     let telling = tokio::spawn(console::tell(watched));
-    let watchers = Watchers { progress, window: None, ledger: ledger.clone() };
+    let watchers = Watchers { progress, window: None, ledger: ledger.clone(), timeline };
     let report = fleet::run(cast, &play, gateways, sign, watchers, over).await;
     telling.await.context("the progress could not be shown")?;
     if let Some(ledger) = ledger {
