@@ -9,7 +9,7 @@ LOCKED := $(if $(CI),--locked)
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
 .PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
-  test bench bench-worker bench-gateway chaos fuzz nightly test-stack test-cluster
+  test bench bench-worker bench-gateway bench-sink chaos fuzz nightly test-stack test-cluster
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ bench-worker: setup ## The worker on Kafka: records/s, deliveries, heavy users, 
 
 bench-gateway: setup ## What a connection costs the gateway, beside an echo server; BENCH=deaf for one case
 	ulimit -n $$(ulimit -Hn) && $(LOCAL)/with-stack.sh cargo bench -p nearcast-gateway --bench gateway -- $(BENCH)
+
+bench-sink: setup ## What the history sink stores in a second, beside the driver alone; BENCH=backlog for one case
+	@$(LOCAL)/with-stack.sh cargo bench -p nearcast-history-sink --bench sink -- $(BENCH)
 
 chaos: setup ## Every fault on a cluster of its own, then workers killed and gateways restarted, under audited phones; FAULTS=sigstop for some
 	@$(LOCAL)/setup.sh cluster

@@ -77,6 +77,7 @@ expect config '[deployment]' 'NEARCAST_KAFKA__BOOTSTRAP' 'good'
 page=docs/accounting.md
 expect audit 'published' 'clean:'
 expect one '"verdict": "clean"'
+expect letters '0 waiting' '0 settled, 0 stay'
 
 echo "$passed passed, $failed failed"
 ((failed == 0))

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::audit::args::AuditArgs;
+use crate::dead_letters::DeadLettersCommand;
 use crate::demo::args::DemoArgs;
 use crate::simulate::args::SimulateArgs;
 
@@ -45,6 +46,12 @@ pub enum Command {
     Demo(DemoArgs),
     Simulate(Box<SimulateArgs>),
     Audit(Box<AuditArgs>),
+    /// Records that the history could not take: lists them, and tries them once more
+    DeadLetters {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
     /// Makes, lists and tidies the deployment's Kafka topics
     Topics {
         /// What to do with them.

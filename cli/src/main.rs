@@ -3,6 +3,7 @@
 
 mod args;
 mod audit;
+mod dead_letters;
 mod demo;
 mod failure;
 mod migrate;
@@ -93,6 +94,10 @@ async fn command(command: Command, settings: Settings) -> Result<(), Failure> {
         Command::Audit(args) => {
             quietly(&settings)?;
             audit::run(*args, &settings).await
+        }
+        Command::DeadLetters { command } => {
+            quietly(&settings)?;
+            dead_letters::run(command, &settings).await
         }
         Command::Topics { command } => {
             quietly(&settings)?;

@@ -10,15 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nearcast_runtime::cql::{self, CqlConfig};
-use nearcast_runtime::kafka::{Kafka, KafkaConfig};
 use nearcast_schemas::codec::{Codec, SchemaIds};
 use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION};
-use nearcast_schemas::topics::Topics;
-use rdkafka::producer::FutureRecord;
 use run::phones::Phones;
 use run::whole::Whole;
 use run::{PATIENCE, Said, bad, nearcast, said, strs};
-use scylla::client::session::Session;
 use scylla::value::{CqlDate, CqlTimestamp};
 use serde_json::Value;
 
@@ -27,7 +23,6 @@ struct World {
     whole: Whole,
     options: Vec<String>,
     begun_ms: i64,
-    kafka: Kafka,
     cassandra: CqlConfig,
 }
 
@@ -41,12 +36,6 @@ impl World {
             "--friends=6".to_owned(),
             "--report-every=500ms".to_owned(),
         ];
-        let kafka = Kafka::new(KafkaConfig {
-            bootstrap: whole.stack.kafka.clone(),
-            embedded: false,
-            startup_wait: PATIENCE,
-            options: Default::default(),
-        });
         let cassandra = CqlConfig {
             nodes: vec![whole.stack.cassandra.clone()],
             keyspace: whole.stack.prefix.clone(),
@@ -56,7 +45,7 @@ impl World {
             username: None,
             password: None,
         };
-        Self { whole, options, begun_ms, kafka, cassandra }
+        Self { whole, options, begun_ms, cassandra }
     }
 
     fn phones(&self, options: &[&str], ledger: &Path) -> Phones {
@@ -88,12 +77,7 @@ impl World {
 
     /// Appends a record by hand.
     async fn append(&self, user: &str, value: &[u8]) -> (i32, i64) {
-        let topic = Topics::new(&self.whole.stack.prefix).locations();
-        let producer = self.kafka.producer(&Default::default()).unwrap();
-        let record = FutureRecord::to(&topic).key(user).payload(value);
-        let delivery = producer.send_result(record).map_err(|(error, _)| error).unwrap();
-        let delivered = delivery.await.unwrap().map_err(|(error, _)| error).unwrap();
-        (delivered.partition, delivered.offset)
+        run::log::append(&self.whole.stack, user, value).await
     }
 
     async fn metrics(&self) -> String {
@@ -140,7 +124,7 @@ fn report(user: &str, n: i64) -> LocationEvent {
 }
 
 /// A user who is erased after the range has nothing left of it.
-async fn an_erasure_explains(world: &World, session: &Session, user: &str, ledgers: &[&str]) {
+async fn an_erasure_explains(world: &World, user: &str, ledgers: &[&str]) {
     let before = nearcast_runtime::clock::now_ms().to_string();
     let of_user = world.account_until(&before, 0, &["--user", user]);
     let reports = of_user["log"]["reports"].as_u64().unwrap();
@@ -149,13 +133,8 @@ async fn an_erasure_explains(world: &World, session: &Session, user: &str, ledge
     let erase = LocationEvent { kind: LocationKind::Erase, fix: None, ..report(user, 0) };
     Codec::new(SchemaIds::default()).encode_location(&erase, &mut bytes);
     world.append(user, &bytes).await;
-    let days = session.query_unpaged("SELECT DISTINCT user_id, day FROM history", &[]).await.unwrap();
-    for row in days.into_rows_result().unwrap().rows::<(String, CqlDate)>().unwrap().map(Result::unwrap) {
-        if row.0 == user {
-            session.query_unpaged("DELETE FROM history WHERE user_id = ? AND day = ?", row).await.unwrap();
-        }
-    }
-    for to in [before.as_str(), "now"] {
+    // The first waits until the sink has obeyed.
+    for to in ["now", before.as_str()] {
         let account = world.account_until(to, 0, ledgers);
         assert_eq!(account["history"]["erased"], reports, "{account}");
     }
@@ -222,7 +201,7 @@ async fn the_account_closes_and_every_change_is_listed() {
     assert!(of_one["log"]["reports"].as_u64().unwrap() < count("log", "reports"));
 
     let session: Arc<_> = cql::connect(&world.cassandra).await.unwrap();
-    an_erasure_explains(&world, &session, simulated["users"][1].as_str().unwrap(), &ledgers).await;
+    an_erasure_explains(&world, simulated["users"][1].as_str().unwrap(), &ledgers).await;
 
     // What is done to the history and the log.
     let rows = session

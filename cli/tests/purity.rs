@@ -33,6 +33,7 @@ const PURE: &[&str] = &[
     "api/src/rules.rs",
     "history-sink/src/commit.rs",
     "history-sink/src/row.rs",
+    "history-sink/src/turns.rs",
     "cli/src/audit/account.rs",
     "cli/src/audit/books.rs",
     "cli/src/audit/finding.rs",

@@ -4,34 +4,106 @@ use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
 
+use crate::dead_letters::Outcome;
 use crate::history::HistoryRow;
 
-/// Rows are in the history.
+/// Rows are in the history, but for those that failed.
 pub struct RowsStored<'a> {
     pub rows: &'a [HistoryRow],
+    pub failed: usize,
     pub took: Duration,
 }
 
 impl RowsStored<'_> {
     pub fn emit(self) {
-        counter!("nearcast_history_sink_rows_stored_total").increment(self.rows.len() as u64);
+        counter!("nearcast_history_sink_rows_stored_total").increment((self.rows.len() - self.failed) as u64);
         histogram!("nearcast_history_sink_store_seconds").record(self.took.as_secs_f64());
-        if let Some(row) = self.rows.last() {
+        if self.failed == 0
+            && let Some(row) = self.rows.last()
+        {
             let behind_ms = nearcast_runtime::clock::now_ms() - row.appended_at;
             gauge!("nearcast_history_sink_behind_seconds").set(behind_ms.max(0) as f64 / 1_000.0);
         }
     }
 }
 
-/// The database did not answer; the same rows are tried again.
+/// Rows were not written, because their time was over before.
+pub struct RowsExpired {
+    pub rows: usize,
+}
+
+impl RowsExpired {
+    pub fn emit(self) {
+        counter!("nearcast_history_sink_rows_expired_total").increment(self.rows as u64);
+    }
+}
+
+/// Everything of a user that was appended before the erasure is erased.
+pub struct Erased;
+
+impl Erased {
+    pub fn emit(self) {
+        counter!("nearcast_history_sink_erasures_total").increment(1);
+    }
+}
+
+/// The database did not take rows now; they are tried again.
 pub struct StoreFailed<'a> {
+    pub rows: usize,
     pub cause: &'a str,
 }
 
 impl StoreFailed<'_> {
     pub fn emit(self) {
         counter!("nearcast_history_sink_store_failures_total").increment(1);
-        tracing::warn!(cause = self.cause, "history not stored, trying again");
+        counter!("nearcast_history_sink_rows_retried_total").increment(self.rows as u64);
+        tracing::warn!(rows = self.rows, cause = self.cause, "history not stored, trying again");
+    }
+}
+
+/// The log lost records before they were read: it is shorter than this sink was behind.
+pub struct Missed {
+    pub partition: i32,
+    pub records: i64,
+}
+
+impl Missed {
+    pub fn emit(self) {
+        counter!("nearcast_history_sink_records_missed_total").increment(self.records.unsigned_abs());
+        tracing::error!(
+            partition = self.partition,
+            records = self.records,
+            "records left the log before the history had them"
+        );
+    }
+}
+
+/// What is read and not yet stored.
+pub struct Held {
+    pub bytes: usize,
+    pub paused: usize,
+}
+
+impl Held {
+    pub fn emit(self) {
+        gauge!("nearcast_history_sink_held_bytes").set(self.bytes as f64);
+        gauge!("nearcast_history_sink_paused_partitions").set(self.paused as f64);
+    }
+}
+
+/// A dead letter was tried once more.
+pub struct LetterRetried<'a> {
+    pub outcome: &'a Outcome,
+}
+
+impl LetterRetried<'_> {
+    pub fn emit(self) {
+        let outcome = match self.outcome {
+            Outcome::Stored => "stored",
+            Outcome::Nothing => "nothing",
+            Outcome::Stays(_) => "stays",
+        };
+        counter!("nearcast_history_sink_letters_retried_total", "outcome" => outcome).increment(1);
     }
 }
 

@@ -77,14 +77,30 @@ pub enum HistoryError {
     Refused(String),
 }
 
+/// A row that was not written: its index, and why.
+pub type Failed = (usize, HistoryError);
+
 /// Where positions are kept per user and time.
 #[async_trait]
 pub trait History: Send + Sync {
+    /// Writes rows, side by side, and returns those that were not written. Writing a row again changes nothing; so does
+    /// writing one that was appended before an erasure of its user.
+    async fn write(&self, rows: &[HistoryRow]) -> Vec<Failed>;
+
     /// Writes rows. Writing a row again changes nothing.
     ///
     /// # Errors
-    /// Some rows may have been written.
-    async fn store(&self, rows: &[HistoryRow]) -> Result<(), HistoryError>;
+    /// Of the first row that was not written; the others may have been.
+    async fn store(&self, rows: &[HistoryRow]) -> Result<(), HistoryError> {
+        self.write(rows).await.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+    }
+
+    /// Erases everything of a user that was appended until `at`, in ms since the epoch; for good, even where such a record
+    /// is written once more. Erasing again changes nothing.
+    ///
+    /// # Errors
+    /// Some of it may have been erased.
+    async fn erase(&self, user: &str, at: i64) -> Result<(), HistoryError>;
 
     /// One user's rows with `from_ms <= fixed_at < to_ms`, oldest first, at most `limit`, after `after` if given.
     /// A report that was sent twice is one row.

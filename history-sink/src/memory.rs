@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::history::{History, HistoryError, HistoryKey, HistoryRow};
+use crate::history::{Failed, History, HistoryError, HistoryKey, HistoryRow};
 
 /// Rows kept per user; the oldest go first.
 const ROWS_PER_USER: usize = 10_000;
@@ -13,11 +13,23 @@ const ROWS_PER_USER: usize = 10_000;
 /// A history that forgets when the process ends.
 #[derive(Default)]
 pub struct MemoryHistory {
-    users: Mutex<HashMap<String, BTreeMap<HistoryKey, HistoryRow>>>,
+    users: Mutex<HashMap<String, User>>,
+}
+
+struct User {
+    rows: BTreeMap<HistoryKey, HistoryRow>,
+    /// What was appended until then is erased, in ms since the epoch.
+    erased_until: i64,
+}
+
+impl Default for User {
+    fn default() -> Self {
+        Self { rows: BTreeMap::new(), erased_until: i64::MIN }
+    }
 }
 
 impl MemoryHistory {
-    fn users(&self) -> std::sync::MutexGuard<'_, HashMap<String, BTreeMap<HistoryKey, HistoryRow>>> {
+    fn users(&self) -> std::sync::MutexGuard<'_, HashMap<String, User>> {
         // Every change is one insert or remove, so a panic elsewhere leaves nothing half done.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -25,18 +37,27 @@ impl MemoryHistory {
 
 #[async_trait]
 impl History for MemoryHistory {
-    async fn store(&self, rows: &[HistoryRow]) -> Result<(), HistoryError> {
+    async fn write(&self, rows: &[HistoryRow]) -> Vec<Failed> {
         let mut users = self.users();
         for row in rows {
-            let history = users.entry(row.user.clone()).or_default();
+            let user = users.entry(row.user.clone()).or_default();
             // A report that was shown as now and came once more, late, stays what it was.
-            if !row.late || history.get(&row.key()).is_none_or(|known| known.late) {
-                history.insert(row.key(), row.clone());
+            let newer = !row.late || user.rows.get(&row.key()).is_none_or(|known| known.late);
+            if newer && row.appended_at > user.erased_until {
+                user.rows.insert(row.key(), row.clone());
             }
-            if history.len() > ROWS_PER_USER {
-                history.pop_first();
+            if user.rows.len() > ROWS_PER_USER {
+                user.rows.pop_first();
             }
         }
+        Vec::new()
+    }
+
+    async fn erase(&self, user: &str, at: i64) -> Result<(), HistoryError> {
+        let mut users = self.users();
+        let user = users.entry(user.to_owned()).or_default();
+        user.erased_until = user.erased_until.max(at);
+        user.rows.retain(|_, row| row.appended_at > at);
         Ok(())
     }
 
@@ -49,8 +70,9 @@ impl History for MemoryHistory {
         after: Option<&HistoryKey>,
     ) -> Result<Vec<HistoryRow>, HistoryError> {
         let users = self.users();
-        let Some(history) = users.get(user) else { return Ok(Vec::new()) };
-        Ok(history
+        let Some(user) = users.get(user) else { return Ok(Vec::new()) };
+        Ok(user
+            .rows
             .values()
             .filter(|row| (from_ms..to_ms).contains(&row.fixed_at) && after.is_none_or(|key| row.key() > *key))
             .take(limit)

@@ -1,31 +1,35 @@
 //! Reads the log as a member of a group, on one thread: polls, cuts batches, commits what is written.
 //!
-//! The rebalance callback runs on the same thread, inside `poll`; what it shares with the loop is the [`Membership`].
+//! What is read and not yet written is bounded in bytes, and each partition has an equal share of them. One whose share is
+//! used up is paused alone, so that a backlog holds back nobody else's records; polling goes on, so that the group keeps
+//! this member.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nearcast_runtime::health::Component;
-use nearcast_runtime::kafka::{Kafka, KafkaError, KafkaLog, NextOffset};
+use nearcast_runtime::kafka::{Kafka, KafkaError, NextOffset};
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_schemas::codec::Codec;
 use nearcast_schemas::topics::Topics;
-use rdkafka::client::ClientContext;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Message};
-use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
-use crate::batch::{Batch, Record, Written};
+use crate::batch::{Batch, Done, Record};
 use crate::commit::Prefix;
 use crate::events;
-use crate::row::row_of;
+use crate::membership::{Context, Membership, commit, lock};
+use crate::read::entry_of_record;
 
 /// How long one poll waits: the pace at which batches are cut and commits are made.
-const POLL: Duration = Duration::from_millis(50);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Records that are polled before anything else is looked at.
+const BURST: usize = 500;
 
 /// Without an error for this long, reading works again.
 const TROUBLE: Duration = Duration::from_secs(5);
@@ -33,26 +37,16 @@ const TROUBLE: Duration = Duration::from_secs(5);
 /// How often offsets are committed.
 const COMMIT_EVERY: Duration = Duration::from_secs(1);
 
+/// What the client itself reads ahead is small, because a record of one partition waits there behind those of others.
+const READ_AHEAD: &[(&str, &str)] =
+    &[("queued.min.messages", "5000"), ("queued.max.messages.kbytes", "8192"), ("fetch.message.max.bytes", "262144")];
+
 /// How the reader cuts and paces.
 pub struct ReaderOptions {
     pub batch_records: usize,
     pub batch_wait: Duration,
-    pub batches_in_flight: usize,
+    pub held_bytes: usize,
     pub drain: Duration,
-}
-
-/// Which partitions the group gives this sink, and what of them is written.
-#[derive(Default)]
-struct Membership {
-    /// Offsets to commit, by partition.
-    ready: Mutex<HashMap<i32, NextOffset>>,
-    /// Partitions that came or went since the loop last looked.
-    changes: Mutex<Vec<(i32, bool)>>,
-}
-
-struct Context {
-    topic: String,
-    membership: Arc<Membership>,
 }
 
 /// A partition that this sink reads.
@@ -61,9 +55,31 @@ struct Owned {
     prefix: Prefix,
     /// Offset of the first record of the batch that is being cut.
     first: Option<i64>,
-    end: i64,
+    /// Offset after the last record read; none before the first.
+    end: Option<i64>,
     begun: Instant,
     records: Vec<Record>,
+    /// What `records` take in memory.
+    bytes: usize,
+    /// What is read and not yet written takes in memory.
+    held: usize,
+    paused: bool,
+}
+
+impl Owned {
+    fn new(generation: u64) -> Self {
+        Self {
+            generation,
+            prefix: Prefix::default(),
+            first: None,
+            end: None,
+            begun: Instant::now(),
+            records: Vec::new(),
+            bytes: 0,
+            held: 0,
+            paused: false,
+        }
+    }
 }
 
 /// The reading half of the sink.
@@ -74,18 +90,20 @@ pub struct Reader {
     codec: Arc<Codec>,
     options: ReaderOptions,
     ready: Component,
-    batches: mpsc::Sender<Batch>,
-    completions: std::sync::mpsc::Receiver<Written>,
+    batches: mpsc::UnboundedSender<Batch>,
+    done: std::sync::mpsc::Receiver<Done>,
     owned: HashMap<i32, Owned>,
     generation: u64,
+    /// Batches with the writer.
     in_flight: usize,
-    paused: bool,
+    /// What is read and not yet written, of partitions that have gone too.
+    held: usize,
     committed_at: Instant,
     troubled_at: Option<Instant>,
 }
 
 impl Reader {
-    /// Joins the group.
+    /// Joins the group. How much `batches` holds is bounded by [`ReaderOptions::held_bytes`].
     ///
     /// # Errors
     /// When librdkafka refuses an option.
@@ -95,13 +113,13 @@ impl Reader {
         codec: Arc<Codec>,
         options: ReaderOptions,
         ready: Component,
-        batches: mpsc::Sender<Batch>,
-        completions: std::sync::mpsc::Receiver<Written>,
+        batches: mpsc::UnboundedSender<Batch>,
+        done: std::sync::mpsc::Receiver<Done>,
     ) -> Result<Self, KafkaError> {
         let membership = Arc::new(Membership::default());
         let topic = topics.locations();
         let context = Context { topic: topic.clone(), membership: Arc::clone(&membership) };
-        let consumer = kafka.group_member(&topics.history_group(), context, &[])?;
+        let consumer = kafka.group_member(&topics.history_group(), context, READ_AHEAD)?;
         consumer.subscribe(&[&topic])?;
         Ok(Self {
             consumer,
@@ -111,17 +129,17 @@ impl Reader {
             options,
             ready,
             batches,
-            completions,
+            done,
             owned: HashMap::new(),
             generation: 0,
             in_flight: 0,
-            paused: false,
+            held: 0,
             committed_at: Instant::now(),
             troubled_at: None,
         })
     }
 
-    /// Reads until `shutdown` begins, then waits for the batches in flight and commits them.
+    /// Reads until `shutdown` begins, then waits for what was read to be written and commits it.
     ///
     /// # Errors
     /// When Kafka refuses this consumer for good.
@@ -129,7 +147,20 @@ impl Reader {
         while !shutdown.is_begun() {
             self.collect();
             self.regulate()?;
-            match self.consumer.poll(POLL) {
+            self.poll()?;
+            self.recovered();
+            self.follow_membership();
+            self.cut_waiting(false);
+            self.commit(CommitMode::Async, false);
+        }
+        self.finish();
+        Ok(())
+    }
+
+    fn poll(&mut self) -> Result<(), KafkaError> {
+        let mut wait = POLL;
+        for _ in 0..BURST {
+            match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
                     // The message borrows the consumer: what is kept of it is copied first.
                     let read = Read::of(&message, &self.codec);
@@ -137,14 +168,10 @@ impl Reader {
                     self.take(read);
                 }
                 Some(Err(error)) => self.troubled(error)?,
-                None => {}
+                None => return Ok(()),
             }
-            self.recovered();
-            self.follow_membership();
-            self.cut(false);
-            self.commit(CommitMode::Async, false);
+            wait = Duration::ZERO;
         }
-        self.finish();
         Ok(())
     }
 
@@ -177,13 +204,30 @@ impl Reader {
         // A record of a partition that came with this very poll: its assignment is noted by now.
         self.follow_membership();
         let Some(owned) = self.owned.get_mut(&read.partition) else { return };
+        match owned.end {
+            // Read again after a pause.
+            Some(end) if read.offset < end => return,
+            Some(end) if read.offset > end => {
+                events::Missed { partition: read.partition, records: read.offset - end }.emit();
+            }
+            _ => {}
+        }
         events::RecordsRead { records: 1, rows: u64::from(read.record.is_some()) }.emit();
         if owned.first.is_none() {
             owned.first = Some(read.offset);
             owned.begun = Instant::now();
         }
-        owned.end = read.offset + 1;
-        owned.records.extend(read.record);
+        owned.end = Some(read.offset + 1);
+        if let Some(record) = read.record {
+            let bytes = record.bytes();
+            owned.bytes += bytes;
+            owned.held += bytes;
+            self.held += bytes;
+            owned.records.push(record);
+            if owned.records.len() >= self.options.batch_records {
+                self.cut(read.partition);
+            }
+        }
     }
 
     /// Takes partitions in and gives partitions up as the group says.
@@ -193,94 +237,88 @@ impl Reader {
             return;
         }
         for (partition, comes) in changes {
+            // What was cut is written in any case; what was not is the next owner's.
+            if let Some(gone) = self.owned.remove(&partition) {
+                self.held -= gone.bytes;
+            }
             if comes {
                 self.generation += 1;
-                self.owned.insert(
-                    partition,
-                    Owned {
-                        generation: self.generation,
-                        prefix: Prefix::default(),
-                        first: None,
-                        end: 0,
-                        begun: Instant::now(),
-                        records: Vec::new(),
-                    },
-                );
-            } else {
-                // What was cut is written in any case; what was not is the next owner's.
-                self.owned.remove(&partition);
+                // A pause does not outlast an assignment.
+                self.owned.insert(partition, Owned::new(self.generation));
             }
         }
-        // A pause does not outlast an assignment.
-        self.paused = false;
         events::Assigned { partitions: self.owned.len() }.emit();
     }
 
-    /// Hands over batches that are full or have waited long enough; `all` hands over every one.
-    fn cut(&mut self, all: bool) {
-        for (partition, owned) in &mut self.owned {
-            let Some(first) = owned.first else { continue };
-            let full = (owned.end - first) as usize >= self.options.batch_records;
-            if !(all || full || owned.begun.elapsed() >= self.options.batch_wait) {
-                continue;
-            }
-            let batch = Batch {
-                generation: owned.generation,
-                partition: *partition,
-                first,
-                end: owned.end,
-                records: std::mem::take(&mut owned.records),
-            };
-            if batch.records.is_empty() {
-                // Nothing to write, but the offsets count.
-                owned.prefix.begin(first, batch.end);
-                owned.prefix.done(first);
-                owned.first = None;
-                continue;
-            }
-            match self.batches.try_send(batch) {
-                Ok(()) => {
-                    owned.prefix.begin(first, owned.end);
-                    owned.first = None;
-                    self.in_flight += 1;
-                }
-                // The writer is busy (or gone, at a failure): the batch waits and grows.
-                Err(mpsc::error::TrySendError::Full(batch) | mpsc::error::TrySendError::Closed(batch)) => {
-                    owned.records = batch.records;
-                }
-            }
+    /// Hands over batches that have waited long enough; `all` hands over every one.
+    fn cut_waiting(&mut self, all: bool) {
+        let wait = self.options.batch_wait;
+        let due = |owned: &Owned| owned.first.is_some() && (all || owned.begun.elapsed() >= wait);
+        let partitions: Vec<_> = self.owned.iter().filter(|(_, owned)| due(owned)).map(|(at, _)| *at).collect();
+        for partition in partitions {
+            self.cut(partition);
         }
     }
 
-    /// Pauses the partitions while the writer is behind and resumes them when it has caught up. Polling goes on, so
-    /// that the group keeps this member.
-    fn regulate(&mut self) -> Result<(), KafkaError> {
-        let limit = self.options.batches_in_flight;
-        let pause = if self.paused { self.in_flight > limit / 2 } else { self.in_flight >= limit };
-        if pause != self.paused {
-            let partitions = self.consumer.assignment()?;
-            if pause {
-                self.consumer.pause(&partitions)?
-            } else {
-                self.consumer.resume(&partitions)?
-            }
-            self.paused = pause;
+    /// Hands over what was read of a partition.
+    fn cut(&mut self, partition: i32) {
+        let Some(owned) = self.owned.get_mut(&partition) else { return };
+        let (Some(first), Some(end)) = (owned.first.take(), owned.end) else { return };
+        owned.prefix.begin(first, end);
+        let records = std::mem::take(&mut owned.records);
+        if records.is_empty() {
+            // Nothing to write, but the offsets count.
+            owned.prefix.done(first);
+            return;
         }
+        let bytes = std::mem::take(&mut owned.bytes);
+        let batch = Batch { generation: owned.generation, partition, first, bytes, records };
+        // The writer is gone only when it failed, and then everything ends.
+        if self.batches.send(batch).is_ok() {
+            self.in_flight += 1;
+        }
+    }
+
+    /// Pauses partitions that have used up their share of what may be held, and resumes those that have half of it again.
+    fn regulate(&mut self) -> Result<(), KafkaError> {
+        let (limit, mut paused) = (self.options.held_bytes, 0);
+        let share = limit / self.owned.len().max(1);
+        let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
+        for (partition, owned) in &mut self.owned {
+            let full = owned.held >= if owned.paused { (share / 2).max(1) } else { share } || self.held >= limit;
+            if full != owned.paused {
+                let changed = if full { &mut pause } else { &mut resume };
+                changed.add_partition(&self.topic, *partition);
+                owned.paused = full;
+            }
+            paused += usize::from(full);
+        }
+        if pause.count() > 0 {
+            self.consumer.pause(&pause)?;
+        }
+        if resume.count() > 0 {
+            self.consumer.resume(&resume)?;
+        }
+        events::Held { bytes: self.held, paused }.emit();
         Ok(())
     }
 
     /// Notes which batches are written.
     fn collect(&mut self) {
-        while let Ok(written) = self.completions.try_recv() {
-            self.note(written);
+        while let Ok(done) = self.done.try_recv() {
+            self.note(done);
         }
     }
 
-    fn note(&mut self, written: Written) {
+    fn note(&mut self, done: Done) {
         self.in_flight -= 1;
-        let Some(owned) = self.owned.get_mut(&written.partition) else { return };
-        if owned.generation == written.generation {
-            owned.prefix.done(written.first);
+        self.held -= done.bytes;
+        let Some(owned) = self.owned.get_mut(&done.partition) else { return };
+        if owned.generation == done.generation {
+            owned.held -= done.bytes;
+            if done.written {
+                owned.prefix.done(done.first);
+            }
         }
     }
 
@@ -300,19 +338,15 @@ impl Reader {
 
     fn finish(mut self) {
         let deadline = Instant::now() + self.options.drain;
-        loop {
-            self.cut(true);
-            let waiting = self.owned.values().any(|owned| owned.first.is_some());
-            if self.in_flight == 0 && !waiting {
-                break;
-            }
+        self.cut_waiting(true);
+        while self.in_flight > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 tracing::warn!(batches = self.in_flight, "drain is over, the next run writes the rest");
                 break;
             }
-            match self.completions.recv_timeout(left.min(POLL)) {
-                Ok(written) => self.note(written),
+            match self.done.recv_timeout(left) {
+                Ok(done) => self.note(done),
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
                 Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
             }
@@ -332,86 +366,11 @@ struct Read {
 impl Read {
     fn of(message: &BorrowedMessage<'_>, codec: &Codec) -> Self {
         let (partition, offset) = (message.partition(), message.offset());
-        let row = (|| {
-            let user = std::str::from_utf8(message.key().unwrap_or_default()).map_err(|_| "key is not UTF-8")?;
-            if user.is_empty() {
-                return Err("no key".to_owned());
-            }
-            let event = codec.decode_location(message.payload().unwrap_or_default()).map_err(|e| e.to_string())?;
-            let appended_at = message.timestamp().to_millis().ok_or("no append time")?;
-            Ok(row_of(user, &event.to_owned(), partition, offset, appended_at))
-        })();
-        let record = row.transpose().map(|row| Record {
-            offset,
-            key: message.key().unwrap_or_default().to_vec(),
-            value: message.payload().unwrap_or_default().to_vec(),
-            row,
+        let (key, value, appended_at) = (message.key(), message.payload(), message.timestamp().to_millis());
+        let record = entry_of_record(codec, key, value, appended_at, partition, offset).transpose().map(|entry| {
+            let (key, value) = (key.map(<[u8]>::to_vec), value.map(<[u8]>::to_vec));
+            Record { offset, appended_at, key, value, entry }
         });
         Self { partition, offset, record }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // Each change is one call on the map or list inside, so that a panic leaves nothing half done.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn commit<C: ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-    ready: HashMap<i32, NextOffset>,
-    mode: CommitMode,
-) {
-    if ready.is_empty() {
-        return;
-    }
-    let mut offsets = TopicPartitionList::with_capacity(ready.len());
-    for (partition, next) in ready {
-        if let Err(error) = offsets.add_partition_offset(topic, partition, Offset::from(next)) {
-            events::Commit { failed: Some(&error.to_string()) }.emit();
-        }
-    }
-    let failed = consumer.commit(&offsets, mode).err().map(|error| error.to_string());
-    events::Commit { failed: failed.as_deref() }.emit();
-}
-
-impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        KafkaLog::line(level, facility, message);
-    }
-
-    fn stats(&self, _: rdkafka::Statistics) {}
-
-    fn error(&self, error: ClientError, reason: &str) {
-        KafkaLog::failure(&error, reason);
-    }
-}
-
-impl ConsumerContext for Context {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Revoke(partitions) = rebalance else { return };
-        // What is written is committed while this sink still may; the rest is written again by the next owner.
-        let mut ready = lock(&self.membership.ready);
-        let mut going = HashMap::new();
-        for element in partitions.elements() {
-            if let Some(next) = ready.remove(&element.partition()) {
-                going.insert(element.partition(), next);
-            }
-            lock(&self.membership.changes).push((element.partition(), false));
-        }
-        drop(ready);
-        commit(consumer, &self.topic, going, CommitMode::Sync);
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Assign(partitions) = rebalance else { return };
-        let mut changes = lock(&self.membership.changes);
-        changes.extend(partitions.elements().iter().map(|element| (element.partition(), true)));
-    }
-
-    fn commit_callback(&self, result: rdkafka::error::KafkaResult<()>, _: &TopicPartitionList) {
-        if let Err(error) = result {
-            events::Commit { failed: Some(&error.to_string()) }.emit();
-        }
     }
 }

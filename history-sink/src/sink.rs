@@ -28,11 +28,14 @@ pub struct Config {
     /// How long a record waits for its batch to fill.
     #[serde(with = "humantime_serde")]
     pub batch_wait: Duration,
-    /// Batches that are being written at once, at most; the reader pauses beyond that.
+    /// Batches that are being written at once, at most; partitions take turns.
     pub batches_in_flight: usize,
+    /// Records that are read and not yet written may take this much memory, in bytes, an equal share for each partition;
+    /// at least 1 MiB. What is more waits in the log.
+    pub held_bytes: usize,
     /// How long history is kept, in days; 1 to 7000.
     pub keep_days: u16,
-    /// How long a shutdown waits for batches that are being written.
+    /// How long a shutdown waits for what was read to be written.
     #[serde(with = "humantime_serde")]
     pub drain: Duration,
 }
@@ -85,6 +88,7 @@ impl Config {
         let checks = [
             ("batch_records", "1 to 10000", (1..=10_000).contains(&self.batch_records)),
             ("batches_in_flight", "1 to 1000", (1..=1_000).contains(&self.batches_in_flight)),
+            ("held_bytes", "1048576 or more", self.held_bytes >= 1 << 20),
             ("keep_days", "1 to 7000", (1..=7_000).contains(&self.keep_days)),
         ];
         match checks.into_iter().find(|(_, _, holds)| !holds) {
@@ -94,7 +98,7 @@ impl Config {
     }
 }
 
-/// Runs until `shutdown` begins, then finishes the batches in flight and commits them.
+/// Runs until `shutdown` begins, then writes what was read and commits it, for `drain` at the longest.
 ///
 /// # Errors
 /// The configuration is out of range, Kafka does not answer within its `startup_wait`, or a part failed.
@@ -116,8 +120,8 @@ pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(),
 
     let dead_letters =
         parts.kafka.producer(&ProducerProfile { linger: Duration::from_millis(5), ..ProducerProfile::default() })?;
-    let (batches, to_write) = mpsc::channel(config.batches_in_flight);
-    let (written, completions) = std::sync::mpsc::channel();
+    let (batches, to_write) = mpsc::unbounded_channel();
+    let (done, to_note) = std::sync::mpsc::channel();
     let writer = Writer::new(
         Arc::clone(&parts.history),
         dead_letters,
@@ -133,15 +137,15 @@ pub async fn run(config: Config, parts: Parts, shutdown: Shutdown) -> Result<(),
         ReaderOptions {
             batch_records: config.batch_records,
             batch_wait: config.batch_wait,
-            batches_in_flight: config.batches_in_flight,
+            held_bytes: config.held_bytes,
             drain: config.drain,
         },
         kafka_ready,
         batches,
-        completions,
+        to_note,
     )?;
     tasks.spawn("writer", async move {
-        writer.run(to_write, written, config.batches_in_flight).await;
+        writer.run(to_write, done, config.batches_in_flight).await;
         Ok::<(), KafkaError>(())
     });
     let stop = shutdown.clone();

@@ -10,12 +10,7 @@ use scylla::statement::prepared::PreparedStatement;
 use scylla::value::{CqlDate, CqlTimestamp};
 
 use crate::history::HistoryError;
-
-/// Milliseconds of a day of the history.
-pub const DAY_MS: i64 = 86_400_000;
-
-/// A late row is written as of this long before its fix, others as of their append time; ms.
-pub const LATE_WRITTEN_BEFORE_MS: i64 = 60_000;
+pub use crate::row::{DAY_MS, LATE_WRITTEN_BEFORE_MS};
 
 /// Days read at once for one user.
 const CONCURRENCY: usize = 16;

@@ -26,7 +26,7 @@ use super::judge::{Terms, judge};
 use super::kafka::{self, Span};
 use super::ledger::Ledger;
 use crate::failure::Failure;
-use crate::output::line;
+use crate::output::{line, moment};
 use crate::settings::Settings;
 
 /// Users whose rows are read at once, of each partition.
@@ -100,7 +100,7 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> Result<(), Failure> {
     while let Some(of_one) = accounts.try_next().await? {
         account.merge(of_one);
     }
-    let range = format!("{} to {}", shown(from_ms), shown(to_ms));
+    let range = format!("{} to {}", moment(from_ms), moment(to_ms));
     if args.json {
         line(format_args!("{}", serde_json::to_string_pretty(&account.json(&range))?));
     } else {
@@ -192,10 +192,4 @@ fn key(message: &BorrowedMessage<'_>) -> String {
 
 fn place(message: &BorrowedMessage<'_>) -> Place {
     Place { offset: message.offset(), appended_at: message.timestamp().to_millis().unwrap_or_default() }
-}
-
-/// A time for people.
-fn shown(ms: i64) -> String {
-    let since = std::time::Duration::from_millis(u64::try_from(ms).unwrap_or_default());
-    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + since).to_string()
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::print_stdout)]
 
 pub mod account;
+pub mod log;
 pub mod phones;
 pub mod socket;
 pub mod whole;

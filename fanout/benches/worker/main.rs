@@ -13,6 +13,7 @@
 mod burst;
 mod case;
 mod check;
+#[path = "../shared/figures.rs"]
 mod figures;
 mod heavy;
 mod log;
