@@ -17,6 +17,8 @@ use crate::changes::Changes;
 use crate::events::{SweepFailed, WorkDone};
 use crate::store::{Due, SHARDS, Store, StoreError, Work, minute_of};
 
+/// A database that answers not even this soon counts as away; the driver waits longer for each question.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Scheduled work that is done at once.
 const AT_ONCE: usize = 8;
 /// Instances' clocks may be apart by less than this; minutes.
@@ -30,7 +32,7 @@ pub(crate) struct Sweeper {
     /// What failed is tried again after this; ms.
     pub again_after_ms: i64,
     pub cache: Arc<dyn Cache>,
-    /// Sweeping asks both often enough to know whether they answer.
+    /// As often as it sweeps it asks both whether they answer.
     pub on_database: Component,
     pub on_cache: Component,
 }
@@ -38,22 +40,38 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     /// Sweeps until the shutdown begins.
     pub async fn run(self, shutdown: Shutdown) {
-        loop {
-            match self.sweep(now_ms()).await {
-                Ok(()) => self.on_database.ready(),
-                Err(error) => {
+        // Side by side: a sweep may wait long for a database that is silent.
+        let sweeps = async {
+            loop {
+                if let Err(error) = self.sweep(now_ms()).await {
                     SweepFailed { error: &error }.emit();
-                    self.on_database.not_ready(error.to_string());
                 }
+                tokio::time::sleep(self.every).await;
             }
-            match self.cache.get_page("probe").await {
-                Ok(_) => self.on_cache.ready(),
-                Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
+        };
+        let looks = async {
+            loop {
+                self.look().await;
+                tokio::time::sleep(self.every).await;
             }
-            tokio::select! {
-                () = shutdown.begun() => return,
-                () = tokio::time::sleep(self.every) => {}
-            }
+        };
+        tokio::select! {
+            () = shutdown.begun() => {}
+            () = sweeps => {}
+            () = looks => {}
+        }
+    }
+
+    /// Says of database and cache whether they answer.
+    async fn look(&self) {
+        match tokio::time::timeout(ANSWERS_WITHIN, self.store.swept_to(0)).await {
+            Ok(Ok(_)) => self.on_database.ready(),
+            Ok(Err(error)) => self.on_database.not_ready(error.to_string()),
+            Err(_) => self.on_database.not_ready(format!("the database gives no answer within {ANSWERS_WITHIN:?}")),
+        }
+        match self.cache.get_page("probe").await {
+            Ok(_) => self.on_cache.ready(),
+            Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
         }
     }
 
