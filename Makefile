@@ -9,7 +9,7 @@ LOCKED := $(if $(CI),--locked)
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
 .PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
-  test bench bench-worker bench-gateway chaos fuzz nightly test-stack test-cluster
+  test bench bench-worker bench-gateway chaos overload fuzz nightly test-stack test-cluster
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-gateway: setup ## What a connection costs the gateway, beside an echo serv
 
 chaos: setup ## Workers killed every 20 s for 5 minutes, then gateways restarted in turn for 3, under audited phones
 	@$(LOCAL)/with-stack.sh cargo test -p nearcast --test chaos --test gateways -- --long
+
+overload: setup ## Twice the reports that this machine takes for 5 minutes, with storms of reconnects, in a release build
+	ulimit -n $$(ulimit -Hn) && $(LOCAL)/with-stack.sh cargo test --release -p nearcast --test overload -- --long
 
 fuzz: ## Every target for FUZZ_SECONDS (600); FUZZ=records for one of them
 	@$(LOCAL)/setup.sh fuzz
