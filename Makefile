@@ -9,7 +9,7 @@ LOCKED := $(if $(CI),--locked)
 export PATH := $(or $(NEARCAST_LOCAL),$(CURDIR)/.local)/tools/bin:$(PATH)
 
 .PHONY: help setup tools up down status logs clean-data up-cluster down-cluster status-cluster clean-cluster build demo check \
-  test bench bench-worker bench-gateway bench-sink chaos fuzz nightly test-stack test-cluster
+  test bench bench-worker bench-gateway bench-sink chaos overload fuzz nightly test-stack test-cluster
 
 help: ## Lists these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,9 @@ chaos: setup ## Every fault on a cluster of its own, then workers killed and gat
 	@$(LOCAL)/setup.sh cluster
 	ulimit -n $$(ulimit -Hn) && cargo test -p nearcast --test chaos -- --long $(FAULTS)
 	$(if $(FAULTS),,@$(LOCAL)/with-stack.sh cargo test -p nearcast --test takeovers --test gateways -- --long)
+
+overload: setup ## Twice the reports that this machine takes for 5 minutes, with storms of reconnects, in a release build
+	ulimit -n $$(ulimit -Hn) && $(LOCAL)/with-stack.sh cargo test --release -p nearcast --test overload -- --long
 
 fuzz: ## Every target for FUZZ_SECONDS (600); FUZZ=records for one of them
 	@$(LOCAL)/setup.sh fuzz

@@ -65,10 +65,14 @@ impl Publisher {
         if let Ok(result) = tokio::time::timeout(SOON, &mut appended).await {
             return result;
         }
-        // The client waits for a topic that is not there as for one that is about to be.
-        match self.kafka.partition_count(&topic).await {
-            Ok(None) => Err(PublishError::NoTopic),
-            Ok(Some(_)) | Err(_) => appended.await,
+        // The client waits for a topic that is not there as for one that is about to be. A Kafka that does not answer is
+        // not waited for longer than the notice itself.
+        tokio::select! {
+            result = &mut appended => result,
+            count = self.kafka.partition_count(&topic) => match count {
+                Ok(None) => Err(PublishError::NoTopic),
+                Ok(Some(_)) | Err(_) => appended.await,
+            },
         }
     }
 

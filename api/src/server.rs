@@ -28,7 +28,7 @@ use crate::store::Store;
 use crate::sweep::Sweeper;
 use crate::turns::Turns;
 
-/// How often it looks whether topics are there, and producers well.
+/// How often it looks whether topics are there, Kafka answers, and producers are well.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// What the service is built from: cheap handles that the binary makes.
@@ -212,8 +212,10 @@ impl OnKafka {
         }
         let mut seen = false;
         loop {
-            if !seen {
-                seen = self.look_for_topics().await;
+            tokio::select! {
+                () = shutdown.begun() => return Ok(()),
+                () = self.ingest.failed() => return Err(PartFailed::Producer("reports".to_owned())),
+                there = self.look_for_topics(seen) => seen |= there,
             }
             if let Some(reason) = self.publisher.fatal() {
                 return Err(PartFailed::Producer(reason));
@@ -226,7 +228,9 @@ impl OnKafka {
         }
     }
 
-    async fn look_for_topics(&self) -> bool {
+    /// Whether the topics are there. Once they were seen, a Kafka that does not answer leaves the service with less: it
+    /// reads, and a change that Kafka does not acknowledge is refused as `unknown`.
+    async fn look_for_topics(&self, seen: bool) -> bool {
         for topic in [self.topics.visibility(), self.topics.locations()] {
             match self.kafka.partition_count(&topic).await {
                 Ok(Some(_)) => {}
@@ -235,6 +239,10 @@ impl OnKafka {
                     self.component.not_ready(format!(
                         "Kafka at {bootstrap} has no topic `{topic}`; `nearcast topics create` makes it"
                     ));
+                    return false;
+                }
+                Err(error) if seen => {
+                    self.component.degraded(format!("no answer from Kafka, changes wait for it: {error}"));
                     return false;
                 }
                 Err(error) => {

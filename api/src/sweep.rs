@@ -17,6 +17,8 @@ use crate::changes::Changes;
 use crate::events::{SweepFailed, WorkDone};
 use crate::store::{Due, SHARDS, Store, StoreError, Work, minute_of};
 
+/// A database that answers not even this soon counts as away; the driver waits longer for each question.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 /// Scheduled work that is done at once.
 const AT_ONCE: usize = 8;
 /// An instance that found the database away is out of the balancer until it has looked again.
@@ -32,7 +34,7 @@ pub(crate) struct Sweeper {
     /// What failed is tried again after this; ms.
     pub again_after_ms: i64,
     pub cache: Arc<dyn Cache>,
-    /// Sweeping asks both often enough to know whether they answer.
+    /// As often as it sweeps it asks both whether they answer.
     pub on_database: Component,
     pub on_cache: Component,
 }
@@ -40,27 +42,44 @@ pub(crate) struct Sweeper {
 impl Sweeper {
     /// Sweeps until the shutdown begins.
     pub async fn run(self, shutdown: Shutdown) {
-        loop {
-            let pause = match self.sweep(now_ms()).await {
-                Ok(()) => {
-                    self.on_database.ready();
-                    self.every
-                }
-                Err(error) => {
+        // Side by side: a sweep may wait long for a database that is silent.
+        let sweeps = async {
+            loop {
+                if let Err(error) = self.sweep(now_ms()).await {
                     SweepFailed { error: &error }.emit();
-                    self.on_database.not_ready(error.to_string());
-                    self.every.min(LOOK_AGAIN)
                 }
-            };
-            match self.cache.get_page("probe").await {
-                Ok(_) => self.on_cache.ready(),
-                Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
+                tokio::time::sleep(self.every).await;
             }
-            tokio::select! {
-                () = shutdown.begun() => return,
-                () = tokio::time::sleep(pause) => {}
+        };
+        let looks = async {
+            loop {
+                let pause = if self.look().await { self.every } else { self.every.min(LOOK_AGAIN) };
+                tokio::time::sleep(pause).await;
             }
+        };
+        tokio::select! {
+            () = shutdown.begun() => {}
+            () = sweeps => {}
+            () = looks => {}
         }
+    }
+
+    /// Says of database and cache whether they answer. Whether the database does.
+    async fn look(&self) -> bool {
+        let away = match tokio::time::timeout(ANSWERS_WITHIN, self.store.swept_to(0)).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("the database gives no answer within {ANSWERS_WITHIN:?}")),
+        };
+        match &away {
+            None => self.on_database.ready(),
+            Some(reason) => self.on_database.not_ready(reason.clone()),
+        }
+        match self.cache.get_page("probe").await {
+            Ok(_) => self.on_cache.ready(),
+            Err(error) => self.on_cache.degraded(format!("last positions and live sessions are unknown: {error}")),
+        }
+        away.is_none()
     }
 
     /// Does everything that is due at `now_ms`.

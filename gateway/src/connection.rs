@@ -85,6 +85,8 @@ pub struct Connection {
     /// The gateway goes away. Boxed, because almost always there is none.
     departure: Option<Box<Departure>>,
     may_read: bool,
+    /// As often as it has registered again.
+    registrations: u64,
     /// What comes cannot be read as frames any more.
     broken: bool,
     _held: Held,
@@ -106,6 +108,7 @@ impl Connection {
             joining: None,
             joined: None,
             answers: Vec::new(),
+            registrations: gateway.registrations(),
             gateway,
             socket,
             phase: Phase::Open,
@@ -270,6 +273,11 @@ impl Connection {
                     && let Some(joined) = &self.joined
                 {
                     self.gateway.parts.cache.refresh(&self.user, &joined.entry());
+                }
+                let registrations = self.gateway.registrations();
+                if registrations != self.registrations {
+                    self.registrations = registrations;
+                    self.register_again();
                 }
             }
             Phase::Draining(until) => {

@@ -235,6 +235,20 @@ impl NotRegistered {
     }
 }
 
+/// The session registry was away and is back: sessions take their places in it again.
+pub struct RegistryBack {
+    /// How many.
+    pub sessions: usize,
+}
+
+impl RegistryBack {
+    /// Counts and logs it.
+    pub fn emit(&self) {
+        counter!("nearcast_gateway_sessions_registered_again_total").increment(self.sessions as u64);
+        tracing::info!(sessions = self.sessions, "the session registry is back, sessions register again");
+    }
+}
+
 /// The cache did not say whether a user signed out: a new token is taken without that.
 pub struct SignOutUnknown {
     /// What the cache says.

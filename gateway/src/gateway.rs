@@ -1,5 +1,6 @@
 //! What all connections of one gateway share.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Gateway {
     visibility_partitions: i32,
     started: Instant,
     routes: RwLock<Routes<Link>>,
+    /// How often all sessions have had to register again.
+    registrations: AtomicU64,
     meters: Meters,
 }
 
@@ -53,6 +56,7 @@ impl Gateway {
             visibility_partitions,
             started: Instant::now(),
             routes: RwLock::default(),
+            registrations: AtomicU64::new(0),
             meters: Meters::new(),
         }
     }
@@ -111,6 +115,16 @@ impl Gateway {
         let partition = partition_of(user.as_bytes(), self.visibility_partitions);
         link.feed(|feed| feed.join(handle, partition));
         Some(Route { gateway: self.config.id.clone(), incarnation: self.incarnation, handle, role })
+    }
+
+    /// From now on each session that is woken registers again.
+    pub fn began_registering(&self) {
+        self.registrations.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often that was.
+    pub fn registrations(&self) -> u64 {
+        self.registrations.load(Ordering::Acquire)
     }
 
     /// A session begins. Sessions whose place it takes are ended at once.

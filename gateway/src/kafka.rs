@@ -98,19 +98,39 @@ impl Deliveries {
 }
 
 /// Looks every few seconds whether the topic is still there, until the shutdown begins. A reader alone goes deaf: to it a
-/// topic that was deleted is one without news.
+/// topic that was deleted is one without news. So is one whose brokers are silent, which is said through the component.
 ///
 /// # Errors
 /// When the topic is gone. A gateway that starts again makes it again.
-pub async fn watch_topic(kafka: Kafka, topic: String, shutdown: Shutdown) -> Result<(), KafkaError> {
-    let mut missing = 0;
+pub async fn watch_topic(
+    kafka: Kafka,
+    topic: String,
+    component: Component,
+    shutdown: Shutdown,
+) -> Result<(), KafkaError> {
+    let (mut missing, mut silent) = (0, false);
     while missing < 2 {
         tokio::select! {
             () = shutdown.begun() => return Ok(()),
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
         // A broker that has just started may not know it yet, so it is asked twice.
-        missing = if matches!(kafka.partition_count(&topic).await, Ok(None)) { missing + 1 } else { 0 };
+        let answer = tokio::select! {
+            () = shutdown.begun() => return Ok(()),
+            answer = kafka.partition_count(&topic) => answer,
+        };
+        missing = if matches!(answer, Ok(None)) { missing + 1 } else { 0 };
+        match answer {
+            Err(error) => {
+                silent = true;
+                component.degraded(format!("no answer from Kafka, reports wait for it: {error}"));
+            }
+            Ok(_) if silent => {
+                silent = false;
+                component.ready();
+            }
+            Ok(_) => {}
+        }
     }
     tracing::error!(topic, "the topic for deliveries is gone, start the gateway again to make it");
     Err(KafkaError::NoTopic { bootstrap: kafka.config().bootstrap.clone(), topic })

@@ -36,6 +36,7 @@ mod http;
 mod kafka;
 mod link;
 pub mod outbox;
+mod registry;
 mod reports;
 pub mod routes;
 mod service;

@@ -63,6 +63,11 @@ pub enum Answer {
         /// What the API says.
         answer: Result<FriendAnswer, Refusal>,
     },
+    /// The session is in the registry again.
+    Registered {
+        /// When the token was issued by which the user has signed out, if so.
+        signed_out: Option<Option<i64>>,
+    },
 }
 
 /// When to try again, where it is not the client's fault; ms.
@@ -148,6 +153,7 @@ impl Connection {
             }
             Answer::Token { id, checked } => self.on_token(id, checked, now),
             Answer::Friend { friend, id, answer } => self.on_friend(friend, id, answer),
+            Answer::Registered { signed_out } => self.on_registered(signed_out),
         }
     }
 

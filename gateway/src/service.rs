@@ -1,5 +1,6 @@
 //! The gateway as a service: what it needs, how it starts, runs and drains.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::entrance::{Entrance, Tls, TlsError};
 use crate::gateway::Gateway;
 use crate::http::Api;
 use crate::kafka::{Deliveries, watch_topic};
+use crate::registry;
 
 /// Between two looks whether a topic is there.
 const TOPIC_PAUSE: Duration = Duration::from_millis(500);
@@ -231,7 +233,12 @@ async fn start(config: &Config, parts: Parts, entrance: Entrance, tasks: &mut Ta
         Deliveries::from_the_end(&kafka, &own.name, codec, Arc::clone(&gateway), component.clone()).await?;
     let behind = tasks.shutdown().clone();
     tasks.spawn_thread("deliveries", move || deliveries.run(&behind)).map_err(Error::Thread)?;
-    tasks.spawn("topic", watch_topic(kafka, own.name, tasks.shutdown().clone()));
+    tasks.spawn("topic", watch_topic(kafka, own.name, component.clone(), tasks.shutdown().clone()));
+    let registry = registry::watch(Arc::clone(&gateway), tasks.shutdown().clone());
+    tasks.spawn("registry", async move {
+        registry.await;
+        Ok::<_, Infallible>(())
+    });
     // Whether it answers shows at the first hello, which waits for it.
     api.ready();
     component.ready();

@@ -153,6 +153,11 @@ pub trait Cache: Send + Sync + std::fmt::Debug {
     /// When the cache gives no answer.
     async fn get_page(&self, key: &str) -> Result<Option<Vec<u8>>, CacheError>;
 
+    /// How often the cache has answered again after it did not: whatever was to be kept meanwhile may not be there.
+    fn returns(&self) -> u64 {
+        0
+    }
+
     /// Waits until every write so far has succeeded, failed or been given up; false when that took longer than the
     /// limit.
     async fn settled(&self, limit: Duration) -> bool;

@@ -266,6 +266,10 @@ impl Cache for RedisCache {
         self.read("page", store.link.ask(async |mut connection| get.query_async(&mut connection).await)).await
     }
 
+    fn returns(&self) -> u64 {
+        self.0.store.link.returns()
+    }
+
     async fn settled(&self, limit: Duration) -> bool {
         tokio::time::timeout(limit, self.0.waiting.empty()).await.is_ok()
     }

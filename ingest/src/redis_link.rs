@@ -1,7 +1,7 @@
 //! The connection to Redis: made when it is first needed, made again when it breaks, not asked while it is down.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +65,8 @@ pub(crate) struct Link {
     answered: AtomicBool,
     /// Why nothing is asked.
     down: Mutex<Option<String>>,
+    /// How often it has answered again.
+    returns: AtomicU64,
 }
 
 impl Link {
@@ -79,7 +81,13 @@ impl Link {
             connecting: tokio::sync::Mutex::default(),
             answered: AtomicBool::new(false),
             down: Mutex::default(),
+            returns: AtomicU64::new(0),
         })
+    }
+
+    /// How often it has answered again after it did not.
+    pub fn returns(&self) -> u64 {
+        self.returns.load(Ordering::Acquire)
     }
 
     /// Where it looks.
@@ -123,6 +131,7 @@ impl Link {
             Ok(()) if was_down => {
                 CacheReachable { nodes: &self.names, error: None }.emit();
                 *lock(&self.down) = None;
+                self.returns.fetch_add(1, Ordering::Release);
             }
             Ok(()) => {}
             Err(error) => {

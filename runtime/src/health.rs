@@ -1,6 +1,7 @@
 //! What a service says about itself: alive, ready and why not, metrics.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,6 +88,17 @@ impl Readiness {
         let known = self.lock();
         let report = Report { ready: Self::all_ready(&known.parts), components: &known.parts };
         serde_json::to_string(&report).unwrap_or_default()
+    }
+
+    /// The same as a metric, for `/metrics`: 0 ready, 1 degraded, 2 not ready. Beside the recorder, because services of one
+    /// process have parts of one name.
+    pub fn to_prometheus(&self) -> String {
+        let known = self.lock();
+        let mut text = String::from("# TYPE nearcast_component_condition gauge\n");
+        for (name, part) in &known.parts {
+            let _ = writeln!(text, "nearcast_component_condition{{component=\"{name}\"}} {}", part.state as u8);
+        }
+        text
     }
 
     fn all_ready(parts: &BTreeMap<String, Part>) -> bool {
@@ -178,7 +190,8 @@ async fn readyz(State(shown): State<Shown>) -> Response {
 }
 
 async fn prometheus(State(shown): State<Shown>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], shown.metrics.render()).into_response()
+    let text = shown.metrics.render() + &shown.readiness.to_prometheus();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
 /// Serves [`router`] on an address until the shutdown begins. Give it a [`Shutdown`] of its own to be seen while
@@ -244,6 +257,10 @@ mod tests {
             }
         });
         assert_eq!(serde_json::from_str::<serde_json::Value>(&readiness.to_json()).unwrap(), expect);
+        let metric = readiness.to_prometheus();
+        for line in ["{component=\"cassandra\"} 2\n", "{component=\"kafka\"} 0\n", "{component=\"redis\"} 1\n"] {
+            assert!(metric.contains(&format!("nearcast_component_condition{line}")), "{line} in {metric}");
+        }
     }
 
     /// What is said in the log about a part, a line as `LEVEL state detail`.

@@ -112,6 +112,11 @@ impl Running {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to end, and returns its status and everything it logged.
     pub fn stop(self) -> (i32, String) {
         self.signal("-TERM");

@@ -10,13 +10,18 @@ pub struct Whole {
     /// The same of the others, where health and metrics are too.
     pub api: String,
     pub fanout: String,
+    pub sink: String,
     service: Running,
 }
 
 impl Whole {
     /// Starts it with these settings besides, such as `fanout.digest_every=3s`, and waits until it is ready.
     pub async fn start(further: &[&str]) -> Self {
-        let stack = Stack::new();
+        Self::on(Stack::new(), further).await
+    }
+
+    /// The same on other servers.
+    pub async fn on(stack: Stack, further: &[&str]) -> Self {
         let (ws, admin, api, fanout, sink) = (free(), free(), free(), free(), free());
         let mut args = stack.args(&["all"]);
         let own = [
@@ -34,7 +39,7 @@ impl Whole {
         for address in [&admin, &api, &fanout, &sink] {
             until_body(&format!("http://{address}/readyz"), "\"ready\":true").await;
         }
-        Self { stack, ws, admin, api, fanout, service }
+        Self { stack, ws, admin, api, fanout, sink, service }
     }
 
     /// Ends it, which must go well, and deletes what it made. Returns what it logged.
