@@ -10,6 +10,7 @@ const PURE: &[&str] = &[
     "ingest/src/coarse.rs",
     "ingest/src/last_seen.rs",
     "ingest/src/order.rs",
+    "ingest/src/phone_clock.rs",
     "ingest/src/record.rs",
     "ingest/src/thin.rs",
     "ingest/src/validate.rs",

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_util::future::BoxFuture;
+use nearcast_ingest::PhoneClock;
 use nearcast_runtime::auth::Claims;
 use nearcast_runtime::lifecycle::Shutdown;
 use nearcast_schemas::internal::FriendRequest;
@@ -75,6 +76,7 @@ pub struct Connection {
     /// A new one is being checked.
     pub(crate) checking_token: bool,
     pub(crate) link: Link,
+    pub(crate) clock: PhoneClock,
     pub(crate) session: Session,
     pub(crate) joining: Option<Box<Joining>>,
     pub(crate) joined: Option<Joined>,
@@ -105,6 +107,7 @@ impl Connection {
             of_link: claims.of_link,
             checking_token: false,
             link,
+            clock: PhoneClock::default(),
             joining: None,
             joined: None,
             answers: Vec::new(),

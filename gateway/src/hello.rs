@@ -83,10 +83,12 @@ impl Connection {
             Some(true) => Role::Watching,
             _ => Role::Reporting,
         };
+        let log_now = self.gateway.log_now_ms();
+        let clock = self.clock.now(clock, log_now).or(clock);
         let checked = match position {
             _ if check_id(&device).is_err() => Err(Refusal::IdInvalid),
             Some(_) if role != Role::Reporting => Err(Refusal::NotReporting),
-            Some(raw) => self.gateway.parts.ingest.validate(&raw, &device, clock, self.gateway.log_now_ms()).map(Some),
+            Some(raw) => self.gateway.parts.ingest.validate(&raw, &device, clock, log_now).map(Some),
             None => Ok(None),
         };
         let checked = match checked {

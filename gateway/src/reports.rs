@@ -87,6 +87,7 @@ impl Connection {
         let Some(joined) = &self.joined else { return };
         let (device, n) = (device.unwrap_or_else(|| joined.device.to_string()), report.n);
         let now = self.gateway.log_now_ms();
+        let clock = self.clock.now(clock, now).or(clock);
         let pending = self
             .gateway
             .parts
@@ -109,6 +110,7 @@ impl Connection {
         let Some(joined) = &self.joined else { return };
         let device = device.unwrap_or_else(|| joined.device.to_string());
         let now = self.gateway.log_now_ms();
+        let clock = self.clock.now(clock, now).or(clock);
         let n = fixes.iter().map(|raw| raw.n).max().unwrap_or_default();
         let check = |raw: &RawFix| self.gateway.parts.ingest.validate(raw, &device, clock, now);
         let (mut good, mut refused): (Vec<Checked>, Vec<RefusedFix>) = (Vec::with_capacity(fixes.len()), Vec::new());

@@ -7,6 +7,7 @@
 //! | question | module |
 //! |---|---|
 //! | is it a report, and when was the phone there? | [`mod@validate`] |
+//! | what does the phone's clock show, however long its message was under way? | [`PhoneClock`] |
 //! | what do the brokers' clocks show? | `broker_clock` |
 //! | may it be left out of the log? | [`thin`] |
 //! | does a report with a higher number precede it? | [`order`] |
@@ -28,6 +29,7 @@ mod last_seen;
 mod memory;
 pub mod order;
 mod pending;
+mod phone_clock;
 mod record;
 mod redis;
 mod redis_config;
@@ -44,6 +46,7 @@ pub use config::{Config, ConfigError};
 pub use ingest::{Ingest, IngestError, Unflushed};
 pub use memory::MemoryCache;
 pub use pending::{Appended, Outcome, Pending};
+pub use phone_clock::PhoneClock;
 pub use redis_config::{RedisConfig, RedisConfigError};
 pub use redis_writer::RedisWriter;
 pub use track::Track;
