@@ -80,7 +80,7 @@ pub async fn play(plan: Plan) -> bool {
     report.begins(Phase::Calm);
     watch(&services, &mut report, plan.probe / 2).await;
     report.begins(Phase::Probe);
-    crowd.report(Pace::Answered);
+    crowd.report(Pace::Answered(plan.unanswered));
     // The first third warms up.
     watch(&services, &mut report, plan.probe / 3).await;
     let (accepted, begun) = (crowd.counts.accepted.load(Ordering::Relaxed), Instant::now());
@@ -104,7 +104,7 @@ pub async fn play(plan: Plan) -> bool {
         let left = plan.load.saturating_sub(begun.elapsed());
         watch(&services, &mut report, plan.storm_every.min(left)).await;
         // The last one comes back while there is load.
-        if plan.load.saturating_sub(begun.elapsed()) >= plan.storm_every {
+        if plan.load.saturating_sub(begun.elapsed()) >= plan.storm_every / 2 {
             crowd.storm();
             storms += 1;
             println!("{:.0} s: storm {storms}", begun.elapsed().as_secs_f64());
