@@ -27,8 +27,8 @@ const BEHIND: Duration = Duration::from_secs(1);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Pace {
     Rest,
-    /// Again as soon as it is answered.
-    Answered,
+    /// Again while fewer than so many are unanswered.
+    Answered(usize),
     /// So often, whatever is answered.
     Every(Duration),
 }
@@ -235,9 +235,9 @@ impl Phone {
                     }
                     continue;
                 }
-                Pace::Answered => {
+                Pace::Answered(most) => {
                     tokio::select! {
-                        () = async { while !self.known().pending.is_empty() { self.answered.notified().await } } => {}
+                        () = async { while self.known().pending.len() >= most { self.answered.notified().await } } => {}
                         changed = pace.changed() => {
                             changed.ok()?;
                             continue;

@@ -33,6 +33,8 @@ pub struct Plan {
     pub pairs: usize,
     /// How long it is found out what the machine takes.
     pub probe: Duration,
+    /// Reports that each phone has on their way meanwhile. With one, phones wait more than the machine works.
+    pub unanswered: usize,
     pub load: Duration,
     /// Between two storms, in each of which a third of the phones lose their sockets at once.
     pub storm_every: Duration,
@@ -44,6 +46,7 @@ const LONG: Plan = Plan {
     friends: 4,
     pairs: 10,
     probe: Duration::from_secs(15),
+    unanswered: 16,
     load: Duration::from_secs(300),
     storm_every: Duration::from_secs(20),
     name: "overload",
@@ -54,6 +57,7 @@ const SHORT: Plan = Plan {
     friends: 4,
     pairs: 2,
     probe: Duration::from_secs(2),
+    unanswered: 1,
     load: Duration::from_secs(6),
     storm_every: Duration::from_secs(2),
     name: "overload-short",

@@ -25,6 +25,8 @@ use crate::services::{Services, signer};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The system has to be itself again within this, however busy the machine is.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(120);
+/// The history catches up from the log within this, or something is wrong with it.
+const STORED_WITHIN: Duration = Duration::from_secs(1_200);
 /// Memory of one process after the first half of the load may grow by this and this much more: what is full is full.
 const GROWTH: f64 = 1.5;
 const GROWTH_BYTES: f64 = 96.0 * 1_048_576.0;
@@ -78,7 +80,7 @@ pub async fn play(plan: Plan) -> bool {
     report.begins(Phase::Calm);
     watch(&services, &mut report, plan.probe / 2).await;
     report.begins(Phase::Probe);
-    crowd.report(Pace::Answered);
+    crowd.report(Pace::Answered(plan.unanswered));
     // The first third warms up.
     watch(&services, &mut report, plan.probe / 3).await;
     let (accepted, begun) = (crowd.counts.accepted.load(Ordering::Relaxed), Instant::now());
@@ -86,7 +88,7 @@ pub async fn play(plan: Plan) -> bool {
     let accepted = crowd.counts.accepted.load(Ordering::Relaxed) - accepted;
     let takes = accepted as f64 / begun.elapsed().as_secs_f64();
     crowd.report(Pace::Rest);
-    until_calm(&services, &mut report, plan, 0.0).await.expect("the probe is over");
+    until_calm(&services, &mut report, plan).await.expect("the probe is over");
     println!("the machine takes {takes:.0} reports/s");
 
     take_latencies(&crowd);
@@ -102,7 +104,7 @@ pub async fn play(plan: Plan) -> bool {
         let left = plan.load.saturating_sub(begun.elapsed());
         watch(&services, &mut report, plan.storm_every.min(left)).await;
         // The last one comes back while there is load.
-        if plan.load.saturating_sub(begun.elapsed()) >= plan.storm_every {
+        if plan.load.saturating_sub(begun.elapsed()) >= plan.storm_every / 2 {
             crowd.storm();
             storms += 1;
             println!("{:.0} s: storm {storms}", begun.elapsed().as_secs_f64());
@@ -113,8 +115,7 @@ pub async fn play(plan: Plan) -> bool {
     report.begins(Phase::After);
     let after = sent();
     let taken = after[1] - before[1];
-    let calm = until_calm(&services, &mut report, plan, 0.0).await;
-    let stored = until_calm(&services, &mut report, plan, (10 * plan.pairs) as f64).await;
+    let calm = until_calm(&services, &mut report, plan).await;
     // The pairs go on for a while as before.
     watch(&services, &mut report, plan.probe).await;
 
@@ -127,7 +128,7 @@ pub async fn play(plan: Plan) -> bool {
     let mut books = crowd.end().await;
     books.extend(pair_books);
     report.shown = shown;
-    report.recovered(calm, stored);
+    report.recovered(calm);
 
     // What must be so.
     let gateway = services.metrics("gateway").await;
@@ -148,14 +149,21 @@ pub async fn play(plan: Plan) -> bool {
         findings.push(format!("not itself again {RECOVERS_WITHIN:?} after the load"));
     }
     findings.extend(report.memory(GROWTH, GROWTH_BYTES));
+    report.findings = findings;
+    report.print(plan);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(format!("{}.json", plan.name));
+    report.write(plan, &path);
+    // What the log holds is safe; how long the history needs for it is a figure.
+    match until_stored(&services, &mut report).await {
+        Some(stored) => report.stored(stored),
+        None => report.findings.push(format!("the history is behind {STORED_WITHIN:?} after the load")),
+    }
     let file = tempfile::NamedTempFile::new().unwrap();
     ledger::write(file.path(), &books);
     // Fails when it does not close.
     let closed = account(&services.stack, file.path());
     report.account(&closed, books.iter().map(ledger::Book::accepted).sum());
-    report.findings = findings;
-    report.print(plan);
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(format!("{}.json", plan.name));
+    report.print_account();
     report.write(plan, &path);
     services.end().await;
     report.findings.is_empty()
@@ -174,16 +182,30 @@ async fn watch(services: &Services, report: &mut Report, time: Duration) {
     }
 }
 
-/// Waits until nothing is behind, and of the history no more than this, where that is not 0. When that was, if it was.
-async fn until_calm(services: &Services, report: &mut Report, plan: Plan, not_stored: f64) -> Option<i64> {
+/// Waits until nothing is behind. When that was, if it was.
+async fn until_calm(services: &Services, report: &mut Report, plan: Plan) -> Option<i64> {
     let begun = Instant::now();
     while begun.elapsed() < RECOVERS_WITHIN {
         let sample = Sample::take(services).await;
         report.samples.push(sample.clone());
-        if sample.is_calm(plan) && (not_stored == 0.0 || sample.not_stored <= not_stored) {
+        if sample.is_calm(plan) {
             return Some(sample.at_ms);
         }
         sleep(LOOK_EVERY / 2).await;
+    }
+    None
+}
+
+/// Waits until the history holds what the log does. Nobody reports any more. When that was, if it was.
+async fn until_stored(services: &Services, report: &mut Report) -> Option<i64> {
+    let begun = Instant::now();
+    while begun.elapsed() < STORED_WITHIN {
+        let sample = Sample::take(services).await;
+        report.samples.push(sample.clone());
+        if sample.not_stored <= 0.0 {
+            return Some(sample.at_ms);
+        }
+        sleep(LOOK_EVERY).await;
     }
     None
 }

@@ -61,8 +61,8 @@ impl Report {
         }
     }
 
-    /// When nothing was behind any more, and when the history was not; and from when on pairs saw each other as always.
-    pub fn recovered(&mut self, calm: Option<i64>, stored: Option<i64>) {
+    /// When nothing was behind any more; and from when on pairs saw each other as always.
+    pub fn recovered(&mut self, calm: Option<i64>) {
         let end = self.began[&Phase::After];
         let limit = AS_ALWAYS_MS.max(3 * quantile(&self.of(Phase::Calm), 0.99).unwrap_or(0));
         let late = self.shown.iter().filter(|shown| shown.took_ms.is_some_and(|took| took > limit));
@@ -70,10 +70,25 @@ impl Report {
         let live = self.shown.iter().map(|shown| shown.sent_ms).filter(|sent| *sent > last_late.max(end)).min();
         let since = |at: Option<i64>| at.map_or(Value::Null, |at| rounded((at - end) as f64 / 1_000.0));
         let both = calm.zip(live).map(|(calm, live)| calm.max(live));
-        for (name, at) in
-            [("recovery_seconds", both), ("live_seconds", live), ("calm_seconds", calm), ("history_seconds", stored)]
-        {
+        for (name, at) in [("recovery_seconds", both), ("live_seconds", live), ("calm_seconds", calm)] {
             self.figures.insert(name.to_owned(), since(at));
+        }
+    }
+
+    /// When the history held everything.
+    pub fn stored(&mut self, at: i64) {
+        let end = self.began[&Phase::After];
+        self.figures.insert("history_seconds".to_owned(), rounded((at - end) as f64 / 1_000.0));
+    }
+
+    pub fn print_account(&self) {
+        for (name, figure) in &self.figures {
+            if name.starts_with("audited") || name == "history_seconds" {
+                println!("{name:<26}{:>14}", figure.to_string());
+            }
+        }
+        for finding in &self.findings {
+            println!("FOUND: {finding}");
         }
     }
 
@@ -204,19 +219,8 @@ impl Report {
             println!("{name:<26}{:>10.1}{:>10.1}{:>10.1}", of("start"), of("peak"), of("end"));
         }
         println!();
-        for name in [
-            "recovery_seconds",
-            "live_seconds",
-            "calm_seconds",
-            "history_seconds",
-            "audited_accepted",
-            "audited_reports_in_log",
-            "audited_reports_in_history",
-        ] {
+        for name in ["recovery_seconds", "live_seconds", "calm_seconds"] {
             println!("{name:<26}{:>14}", json[name].to_string());
-        }
-        for finding in &self.findings {
-            println!("FOUND: {finding}");
         }
     }
 }
