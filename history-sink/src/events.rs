@@ -5,25 +5,18 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 
 use crate::dead_letters::Outcome;
-use crate::history::HistoryRow;
 
 /// Rows are in the history, but for those that failed.
-pub struct RowsStored<'a> {
-    pub rows: &'a [HistoryRow],
+pub struct RowsStored {
+    pub rows: usize,
     pub failed: usize,
     pub took: Duration,
 }
 
-impl RowsStored<'_> {
+impl RowsStored {
     pub fn emit(self) {
-        counter!("nearcast_history_sink_rows_stored_total").increment((self.rows.len() - self.failed) as u64);
+        counter!("nearcast_history_sink_rows_stored_total").increment((self.rows - self.failed) as u64);
         histogram!("nearcast_history_sink_store_seconds").record(self.took.as_secs_f64());
-        if self.failed == 0
-            && let Some(row) = self.rows.last()
-        {
-            let behind_ms = nearcast_runtime::clock::now_ms() - row.appended_at;
-            gauge!("nearcast_history_sink_behind_seconds").set(behind_ms.max(0) as f64 / 1_000.0);
-        }
     }
 }
 
@@ -82,12 +75,16 @@ impl Missed {
 pub struct Held {
     pub bytes: usize,
     pub paused: usize,
+    /// When the oldest of it was appended, in ms since the epoch.
+    pub oldest: Option<i64>,
 }
 
 impl Held {
     pub fn emit(self) {
         gauge!("nearcast_history_sink_held_bytes").set(self.bytes as f64);
         gauge!("nearcast_history_sink_paused_partitions").set(self.paused as f64);
+        let behind_ms = self.oldest.map_or(0, |at| nearcast_runtime::clock::now_ms() - at);
+        gauge!("nearcast_history_sink_behind_seconds").set(behind_ms.max(0) as f64 / 1_000.0);
     }
 }
 

@@ -4,7 +4,7 @@
 //! used up is paused alone, so that a backlog holds back nobody else's records; polling goes on, so that the group keeps
 //! this member.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -63,6 +63,8 @@ struct Owned {
     bytes: usize,
     /// What is read and not yet written takes in memory.
     held: usize,
+    /// Batches with the writer: when the first record of each was appended, in ms since the epoch, by its offset.
+    writing: BTreeMap<i64, i64>,
     paused: bool,
 }
 
@@ -77,8 +79,15 @@ impl Owned {
             records: Vec::new(),
             bytes: 0,
             held: 0,
+            writing: BTreeMap::new(),
             paused: false,
         }
+    }
+
+    /// When the oldest record was appended that is read and not yet written.
+    fn oldest(&self) -> Option<i64> {
+        let reading = self.records.first().and_then(|record| record.appended_at);
+        self.writing.values().copied().chain(reading).min()
     }
 }
 
@@ -272,6 +281,7 @@ impl Reader {
             return;
         }
         let bytes = std::mem::take(&mut owned.bytes);
+        owned.writing.extend(records[0].appended_at.map(|at| (first, at)));
         let batch = Batch { generation: owned.generation, partition, first, bytes, records };
         // The writer is gone only when it failed, and then everything ends.
         if self.batches.send(batch).is_ok() {
@@ -299,7 +309,8 @@ impl Reader {
         if resume.count() > 0 {
             self.consumer.resume(&resume)?;
         }
-        events::Held { bytes: self.held, paused }.emit();
+        let oldest = self.owned.values().filter_map(Owned::oldest).min();
+        events::Held { bytes: self.held, paused, oldest }.emit();
         Ok(())
     }
 
@@ -316,6 +327,7 @@ impl Reader {
         let Some(owned) = self.owned.get_mut(&done.partition) else { return };
         if owned.generation == done.generation {
             owned.held -= done.bytes;
+            owned.writing.remove(&done.first);
             if done.written {
                 owned.prefix.done(done.first);
             }

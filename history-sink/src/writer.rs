@@ -132,7 +132,7 @@ impl Writer {
         while !rows.is_empty() {
             let begun = std::time::Instant::now();
             let mut failed = self.history.write(&rows).await;
-            events::RowsStored { rows: &rows, failed: failed.len(), took: begun.elapsed() }.emit();
+            events::RowsStored { rows: rows.len(), failed: failed.len(), took: begun.elapsed() }.emit();
             failed.sort_unstable_by_key(|(at, _)| std::cmp::Reverse(*at));
             let mut away = None;
             // From the last on, so that taking one out moves none that comes.
