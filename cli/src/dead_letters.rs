@@ -8,8 +8,6 @@ use clap::Subcommand;
 use nearcast_history_sink::cql::CqlHistory;
 use nearcast_history_sink::dead_letters::{DeadLetters, Letter, LetterCause, Origin, Outcome};
 use nearcast_runtime::cql;
-use nearcast_runtime::health::Readiness;
-use nearcast_runtime::kafka::Kafka;
 use nearcast_schemas::codec::Codec;
 use nearcast_schemas::topics::Topics;
 use serde_json::json;
@@ -17,6 +15,7 @@ use serde_json::json;
 use crate::failure::Failure;
 use crate::output::{line, moment};
 use crate::settings::Settings;
+use crate::topics::cluster;
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
@@ -43,9 +42,7 @@ pub enum DeadLettersCommand {
 /// # Errors
 /// When Kafka or, to try again, the database does not answer, or a letter stays.
 pub async fn run(command: DeadLettersCommand, settings: &Settings) -> Result<(), Failure> {
-    let kafka = Kafka::new(settings.kafka.clone());
-    // A command has no health endpoint; what it waits for, its error says.
-    kafka.wait_until_up(&Readiness::default().component("kafka")).await?;
+    let kafka = cluster(settings).await?;
     let (topics, codec) = (Topics::new(&settings.deployment.prefix), Arc::new(Codec::new(settings.schema_ids)));
     let letters = DeadLetters::new(kafka, topics, codec)?;
     match command {
@@ -90,42 +87,35 @@ async fn retry(
     only: &HashSet<Origin>,
     as_json: bool,
 ) -> Result<(), Failure> {
-    let (mut stored, mut stay, mut missing) = (0, 0, only.clone());
-    let settled = letters.retry(
+    let (mut settled, mut stay, mut missing) = (0, 0, only.clone());
+    let before = letters.retry(
         history,
         |origin| only.is_empty() || only.contains(origin),
         |letter, outcome| {
             missing.remove(&letter.origin);
-            let (word, cause) = match outcome {
-                Outcome::Stored => ("stored", None),
-                Outcome::Nothing => ("nothing", None),
-                Outcome::Stays(cause) => ("stays", Some(cause)),
+            let origin = &letter.origin;
+            let (word, cause, told) = match outcome {
+                Outcome::Stored => ("stored", None, format!("stored: {origin}")),
+                Outcome::Nothing => ("nothing", None, format!("done:   {origin}, which asks the history for nothing")),
+                Outcome::Stays(cause) => ("stays", Some(cause), format!("stays: {}", described(letter, cause))),
             };
-            if cause.is_some() {
-                stay += 1
-            } else {
-                stored += 1
-            }
+            *(if cause.is_some() { &mut stay } else { &mut settled }) += 1;
             if as_json {
-                let (letter, kind) = (letter.origin.to_string(), cause.map(|cause| &cause.kind));
-                let cause = cause.map(|cause| &cause.cause);
+                let (kind, cause) = (cause.map(|cause| &cause.kind), cause.map(|cause| &cause.cause));
+                let letter = origin.to_string();
                 line(format_args!("{}", json!({ "letter": letter, "outcome": word, "kind": kind, "cause": cause })));
-            } else if let Some(cause) = cause {
-                line(format_args!("stays: {}", described(letter, cause)));
-            } else if word == "nothing" {
-                line(format_args!("done:   {}, which asks the history for nothing", letter.origin));
             } else {
-                line(format_args!("stored: {}", letter.origin));
+                line(format_args!("{told}"));
             }
         },
     );
-    for origin in settled.await? {
+    for origin in before.await? {
         if missing.remove(&origin) && !as_json {
             line(format_args!("stored before: {origin}"));
         }
     }
     if !as_json {
-        line(format_args!("{stored} settled, {stay} stay"));
+        line(format_args!("{settled} settled, {stay} stay"));
     }
     let unknown: Vec<_> = missing.iter().map(ToString::to_string).collect();
     match (unknown.is_empty(), stay) {

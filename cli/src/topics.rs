@@ -128,7 +128,11 @@ async fn records(kafka: &Kafka, topic: &str, partitions: i32) -> Result<(i64, i6
     Ok((held, taken))
 }
 
-async fn cluster(settings: &Settings) -> Result<Kafka, Failure> {
+/// Kafka for a command, once it answers.
+///
+/// # Errors
+/// When it does not within `kafka.startup_wait`.
+pub async fn cluster(settings: &Settings) -> Result<Kafka, Failure> {
     let kafka = Kafka::new(settings.kafka.clone());
     kafka.wait_until_up(&unseen()).await?;
     Ok(kafka)

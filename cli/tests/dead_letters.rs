@@ -6,8 +6,7 @@ mod run;
 use std::time::Instant;
 
 use nearcast_schemas::codec::{Codec, SchemaIds};
-use nearcast_schemas::event::{Fix, LocationEvent, LocationKind, Mode, NO_SESSION};
-use run::log::append;
+use run::log::{append, report};
 use run::whole::Whole;
 use run::{PATIENCE, Said, Stack, bad, nearcast, said, strs};
 use serde_json::Value;
@@ -15,32 +14,10 @@ use serde_json::Value;
 /// Of a later build, whose schema has an id that nobody here knows.
 const ITS_ID: u32 = 77;
 
-fn report() -> Vec<u8> {
-    let now_ms = nearcast_runtime::clock::now_ms();
-    let fix = Fix {
-        lat: 48.137,
-        lon: 11.575,
-        accuracy_m: None,
-        speed_mps: None,
-        heading_deg: None,
-        altitude_m: None,
-        device: "phone".to_owned(),
-        n: 1,
-        device_time: now_ms,
-        fixed_at: now_ms,
-    };
-    let event = LocationEvent {
-        kind: LocationKind::Fix,
-        session: NO_SESSION,
-        route: None,
-        list_version: 0,
-        reset: false,
-        mode: Mode::default(),
-        fix: Some(fix),
-        gateway_time: now_ms,
-    };
+fn of_a_later_build() -> Vec<u8> {
     let mut bytes = Vec::new();
-    Codec::new(SchemaIds { location_event: ITS_ID, ..SchemaIds::default() }).encode_location(&event, &mut bytes);
+    let codec = Codec::new(SchemaIds { location_event: ITS_ID, ..SchemaIds::default() });
+    codec.encode_location(&report("alice", 1), &mut bytes);
     bytes
 }
 
@@ -63,7 +40,7 @@ async fn what_could_not_be_stored_is_listed_and_stored_at_last() {
     let stack = &whole.stack;
     assert_eq!(dead_letters(stack, &["list"]).out, "0 waiting\n");
     let name = |(partition, offset)| format!("{}.locations[{partition}]@{offset}", stack.prefix);
-    let later = name(append(stack, "alice", &report()).await);
+    let later = name(append(stack, "alice", &of_a_later_build()).await);
     let broken = name(append(stack, "bob", b"nothing of ours").await);
     let deadline = Instant::now() + PATIENCE;
     while listed(stack).len() < 2 {

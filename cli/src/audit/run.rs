@@ -11,7 +11,6 @@ use futures_util::{StreamExt, TryStreamExt};
 use nearcast_history_sink::stored::{DAY_MS, Stored};
 use nearcast_runtime::clock::now_ms;
 use nearcast_runtime::cql;
-use nearcast_runtime::health::Readiness;
 use nearcast_runtime::kafka::Kafka;
 use nearcast_schemas::codec::Codec;
 use nearcast_schemas::event::LocationKind;
@@ -28,6 +27,7 @@ use super::ledger::Ledger;
 use crate::failure::Failure;
 use crate::output::{line, moment};
 use crate::settings::Settings;
+use crate::topics::cluster;
 
 /// Users whose rows are read at once, of each partition.
 const USERS_AT_ONCE: usize = 8;
@@ -69,9 +69,7 @@ pub async fn run(args: AuditArgs, settings: &Settings) -> Result<(), Failure> {
         read.with_context(|| format!("{}", file.display()))?;
     }
     let topics = Topics::new(&settings.deployment.prefix);
-    let kafka = Kafka::new(settings.kafka.clone());
-    // A command has no health endpoint; what it waits for, its error says.
-    kafka.wait_until_up(&Readiness::default().component("kafka")).await?;
+    let kafka = cluster(settings).await?;
     let mut spans = kafka::spans(&kafka, &topics.locations(), from_ms, to_ms).await?;
     let partitions = i32::try_from(spans.len()).context("there are too many partitions")?;
     let only: HashSet<String> = args.user.into_iter().collect();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::phone::Phone;
 use crate::run::phones::Phones;
 use crate::run::whole::Whole;
-use crate::run::{PATIENCE, Stack, good, strs};
+use crate::run::{PATIENCE, Stack, good, metrics, strs};
 
 /// A friend's move is seen within this, whatever is away: one core of a busy machine takes a part of it.
 const LIVE: Duration = Duration::from_secs(2);
@@ -124,10 +124,7 @@ impl Deployment {
     /// The sum of a metric over the lines that have these labels.
     pub async fn metric(&self, address: &str, name: &str, labels: &str) -> f64 {
         let text = self.http.get(format!("http://{address}/metrics")).send().await.unwrap().text().await.unwrap();
-        let of_name =
-            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        let values = of_name.filter(|line| line.contains(labels)).filter_map(|line| line.rsplit(' ').next());
-        values.map(|value| value.parse::<f64>().unwrap()).sum()
+        metrics::sum(&text, name, labels)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use nearcast_runtime::Secret;
 use nearcast_runtime::auth::{AuthConfig, Signer};
 
-use crate::run::{Running, Stack, free, good, strs, until_body};
+use crate::run::{Running, Stack, free, good, metrics, strs, until_body};
 
 /// One service.
 pub struct Service {
@@ -86,18 +86,12 @@ pub struct Metrics(String);
 impl Metrics {
     /// The sum over the lines of a name that have this label.
     pub fn sum(&self, name: &str, label: &str) -> f64 {
-        let of_name =
-            self.0.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        let values = of_name.filter(|line| line.contains(label)).filter_map(|line| line.rsplit(' ').next());
-        values.filter_map(|value| value.parse::<f64>().ok()).sum()
+        metrics::sum(&self.0, name, label)
     }
 
     /// The largest of the lines of a name.
     pub fn max(&self, name: &str) -> f64 {
-        let of_name =
-            self.0.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-        let values = of_name.filter_map(|line| line.rsplit(' ').next()).filter_map(|value| value.parse::<f64>().ok());
-        values.fold(0.0, f64::max)
+        metrics::values(&self.0, name, "").fold(0.0, f64::max)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod log;
+pub mod metrics;
 pub mod phones;
 pub mod socket;
 pub mod whole;
